@@ -1,0 +1,1 @@
+"""A storyteller for Discord that people host themselves."""

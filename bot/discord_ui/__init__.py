@@ -1,0 +1,1 @@
+"""The thin Discord layer: parse, defer, draw. No logic of stories, no torch."""

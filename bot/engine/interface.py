@@ -1,0 +1,92 @@
+"""What every engine promises to the storyteller: token ids go in, text comes out as it is written.
+
+An engine knows no genre, no prompt and no Discord. The local one decodes with torch in a thread of this process; one that
+speaks to a server can stand behind the same three calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. Each part is off at its neutral value, and they act in the order written here."""
+
+    repetition_penalty: float = 1.0
+    """Over 1 makes tokens that are already there less likely (Keskar et al. 2019); 1 is off."""
+    no_repeat_ngram: int = 0
+    """No run of so many tokens occurs twice in the new text; 0 is off."""
+    temperature: float = 1.0
+    """Under 1 sharpens, over 1 flattens; 0 is greedy."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 is off."""
+    top_p: float = 1.0
+    """Keep the likeliest tokens up to this share of the probability (Holtzman et al. 2020); 1 is off."""
+    min_p: float = 0.0
+    """Drop tokens less likely than this share of the likeliest (Nguyen et al. 2024); 0 is off."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One text to write: what it goes on from, how far, and how it is drawn."""
+
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    sampling: Sampling
+    seed: int
+    """The same seed and request give the same text on the same machine, whatever else is being written."""
+
+
+class FinishReason(StrEnum):
+    """Why a text ended."""
+
+    STOP = "stop"  # the model wrote its end token
+    LENGTH = "length"  # max_new_tokens were written
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was written since the last piece. `text` holds whole characters only and may be empty."""
+
+    text: str
+    new_tokens: int
+    """All tokens written so far, the end token not counted."""
+    finish_reason: FinishReason | None = None
+    """Set on the last piece, and only there."""
+
+
+class Engine(Protocol):
+    """Writes many texts at once without ever holding up the event loop."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether `load` has finished."""
+        ...
+
+    @property
+    def n_positions(self) -> int:
+        """The context of the model in tokens. A longer text goes on by forgetting its oldest part, never its prompt."""
+        ...
+
+    async def load(self) -> None:
+        """Load the model off the event loop. Raises ModelUnavailable; a second call waits for the first."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
+        """Write one text, piece by piece. Closing the generator cancels it at the next token.
+
+        Raises EngineFailed when the model breaks and ShuttingDown when the engine closes in the middle.
+        """
+        ...
+
+    async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
+        """log P(continuation | prefix) in nats for each prefix; the prefixes have the same length."""
+        ...
+
+    async def close(self) -> None:
+        """End the texts in flight and free the thread."""
+        ...

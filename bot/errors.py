@@ -1,0 +1,45 @@
+"""What can go wrong in a way that a person should read: each error is one sentence that says what to do.
+
+Everything here may be shown as it stands, in Discord and in the terminal. Any other exception is a fault of the program:
+it is logged with an id, and the person is told the id and nothing else.
+"""
+
+
+class StoryError(Exception):
+    """A sentence for the person who asked, with what to do about it."""
+
+
+class EmptyPrompt(StoryError):
+    """There was nothing to tell a story about."""
+
+
+class PromptTooLong(StoryError):
+    """The prompt does not fit beside a story in the model's context."""
+
+
+class UnknownGenre(StoryError):
+    """The genre asked for is none that this model was taught."""
+
+
+class BadLength(StoryError):
+    """The length asked for is outside what this storyteller writes."""
+
+
+class ModelUnavailable(StoryError):
+    """The model directory is missing, torn, or holds no model that this program can run."""
+
+
+class EngineFailed(StoryError):
+    """The model stopped in the middle of a story through a fault of its own."""
+
+
+class ShuttingDown(StoryError):
+    """The storyteller is closing and takes no more stories."""
+
+
+class BadSetting(StoryError):
+    """A variable of the environment or of .env has a value that can't be used."""
+
+
+class DiscordUnavailable(StoryError):
+    """Discord refused the bot, or could not be reached at all."""

@@ -1,0 +1,1 @@
+"""The use case: choose the genre, budget the tokens, stream the text, trim its end."""

@@ -1,0 +1,1 @@
+"""Fine-tunes GPT-2 on genre-tagged stories."""
