@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from random import Random
+
+from trainer.prompts import MAX_WORDS, PromptFinder
+
+TEXT = "The octopus wound the clock. Every night the octopus counted.\n\nIn the morning the clock was gone."
+
+
+def test_a_story_keeps_the_prompt_it_came_with() -> None:
+    sources = PromptFinder([TEXT]).find(TEXT, prompt="a clockwork octopus", title="Eight Arms")
+    assert {sources.draw(Random(seed)) for seed in range(50)} == {"a clockwork octopus"}
+
+
+def test_a_story_without_a_prompt_gets_title_keywords_first_sentence_and_sometimes_none() -> None:
+    finder = PromptFinder([TEXT, *(f"The man {n} went to the house in the morning." for n in range(50))])
+    sources = finder.find(TEXT, title="Eight Arms")
+    drawn = {sources.draw(Random(seed)) for seed in range(400)}
+    assert {"Eight Arms", "", "The octopus wound the clock.", "octopus clock", "octopus"} <= drawn
+    assert all(len(prompt.split()) <= MAX_WORDS for prompt in drawn)
+
+
+def test_keywords_are_of_this_story_and_not_of_all() -> None:
+    finder = PromptFinder([TEXT, *(f"The man {n} went to the house in the morning." for n in range(50))])
+    keywords = finder.find(TEXT).keywords
+    assert keywords[:2] == ("octopus", "clock")
+    assert "the" not in keywords[:3]
+
+
+def test_the_same_random_state_draws_the_same_prompt() -> None:
+    sources = PromptFinder([TEXT]).find(TEXT, title="Eight Arms")
+    assert [sources.draw(Random(n)) for n in range(20)] == [sources.draw(Random(n)) for n in range(20)]

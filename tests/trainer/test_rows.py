@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.corpus import Passage, make_passages
+from trainer.errors import CorpusError
+from trainer.packing import IGNORED
+from trainer.reading import SourceText
+from trainer.rows import StoryRows, StoryTokens
+from trainer.story_format import StoryCodec
+
+
+def passages(codec: StoryCodec, texts: list[str], room: int = 80) -> list[Passage]:
+    sources = [SourceText(text, "HORROR", None, f"Title {n}", str(n), False) for n, text in enumerate(texts)]
+    return make_passages(sources, codec.format.genres, room, lambda parts: [len(ids) for ids in codec.encode_texts(parts)])
+
+
+def rows_of(codec: StoryCodec, texts: list[str], seed: int = 1) -> StoryRows:
+    return StoryRows(StoryTokens(passages(codec, texts), codec), 160, seed)
+
+
+def dump(rows: StoryRows) -> list[list[int]]:
+    return [rows[n]["input_ids"].tolist() for n in range(len(rows))]
+
+
+def test_prompts_and_order_are_drawn_anew_each_epoch_and_come_again_with_the_number(
+    codec: StoryCodec, texts: list[str]
+) -> None:
+    rows = rows_of(codec, texts)
+    first = dump(rows)
+    rows.set_epoch(1)
+    second = dump(rows)
+    rows.set_epoch(0)
+    assert first != second
+    assert dump(rows) == first
+    again = rows_of(codec, texts)
+    again.set_epoch(1)
+    assert dump(again) == second
+
+
+def test_every_epoch_has_the_same_number_of_rows(codec: StoryCodec, texts: list[str]) -> None:
+    rows = rows_of(codec, texts)
+    lengths = set()
+    for epoch in range(6):
+        rows.set_epoch(epoch)
+        lengths.add(len(dump(rows)))
+    assert len(lengths) == 1
+
+
+def test_rows_are_of_the_block_and_mostly_in_use(codec: StoryCodec, texts: list[str]) -> None:
+    rows = rows_of(codec, texts)
+    assert all(part.shape == (160,) for part in rows[0].values())
+    assert rows.used > 0.8
+    labels = torch.stack([rows[n]["labels"] for n in range(len(rows))])
+    assert int((labels == codec.end_id).sum()) == len(texts)
+    assert int((labels == codec.tag_id("HORROR")).sum()) == 0
+    assert int((labels != IGNORED).sum()) > 0.7 * labels.numel()
+
+
+def test_a_genre_that_is_not_taught_becomes_none(codec: StoryCodec) -> None:
+    sources = [SourceText("A tale.", "CHILDREN", None, None, "b", False)]
+    made = make_passages(sources, codec.format.genres, 80, lambda parts: [len(part) for part in parts])
+    assert [passage.genre for passage in made] == [None]
+
+
+def test_only_the_first_passage_of_a_text_has_its_prompt(codec: StoryCodec) -> None:
+    text = "\n\n".join(f"Paragraph {n} about the sea and the ships." for n in range(12))
+    sources = [SourceText(text, None, "the sea", None, "b", False)]
+    made = make_passages(sources, codec.format.genres, 60, lambda parts: [len(ids) for ids in codec.encode_texts(parts)])
+    assert len(made) > 2
+    assert [passage.prompts.own for passage in made] == ["the sea"] + [None] * (len(made) - 1)
+
+
+def test_sources_without_a_story_are_refused(codec: StoryCodec) -> None:
+    with pytest.raises(CorpusError, match="no story"):
+        make_passages([], codec.format.genres, 60, lambda parts: [0 for _ in parts])

@@ -1,0 +1,88 @@
+"""Fit what turns log P(prompt | tag) into the odds of each genre, on held-out prompts whose genre is known.
+
+Noisy-channel classification (Min et al. 2022): no second model. One temperature and one bias for each tag, by maximum
+likelihood with a little pull to zero, since a held-out set may have few prompts of a genre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.nn import functional
+
+from trainer.story_format import GenreCalibration
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+    from trainer.corpus import Passage
+    from trainer.story_format import StoryCodec
+
+FEWEST = 30
+"""Under so many prompts a fit would be noise, and the odds stay as the model gives them."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A fit, and what it does on the prompts it was fitted on."""
+
+    calibration: GenreCalibration
+    prompts: int
+    accuracy_before: float
+    accuracy: float
+
+
+def known_prompts(passages: Sequence[Passage], seed: int, most: int = 400) -> list[tuple[str, str]]:
+    """(prompt, genre) pairs: prompts that people wrote where there are any, else drawn ones; at most `most`, evenly chosen."""
+    random = Random(seed)
+    tagged = [passage for passage in passages if passage.genre is not None]
+    own = [passage for passage in tagged if passage.prompts.own]
+    pairs = [(passage.prompts.draw(random), cast("str", passage.genre)) for passage in own or tagged]
+    pairs = [pair for pair in pairs if pair[0]]
+    return random.sample(pairs, most) if len(pairs) > most else pairs
+
+
+@torch.no_grad()
+def log_likelihood(model: GPT2LMHeadModel, codec: StoryCodec, prompt: str) -> torch.Tensor:
+    """log P(prompt | tag) in nats for each tag of the format, in its order; one forward of a row for each tag."""
+    prompt_ids = codec.encode_prompt(prompt)[: model.config.n_positions - 1]
+    rows = torch.tensor([[codec.tag_id(genre), *prompt_ids] for genre in codec.format.genres], device=model.device)
+    output: Any = model(input_ids=rows, use_cache=False)
+    log_p = functional.log_softmax(cast("torch.Tensor", output.logits)[:, :-1].float(), dim=-1)
+    return log_p.gather(-1, rows[:, 1:, None]).sum((1, 2)).cpu()
+
+
+def calibrate(model: GPT2LMHeadModel, codec: StoryCodec, pairs: Sequence[tuple[str, str]]) -> Calibrated | None:
+    """The fit, or None with too few prompts."""
+    genres = codec.format.genres
+    if len(pairs) < FEWEST:
+        return None
+    model.eval()
+    scores = torch.stack([log_likelihood(model, codec, prompt) for prompt, _ in pairs])
+    truth = torch.tensor([genres.index(genre) for _, genre in pairs])
+    log_temperature = torch.zeros(1, requires_grad=True)
+    bias = torch.zeros(len(genres), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = functional.cross_entropy(log_temperature.exp() * scores + bias, truth) + 0.002 * bias.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    fitted = log_temperature.exp().item() * scores + bias.detach()
+    return Calibrated(
+        GenreCalibration(
+            round(log_temperature.exp().item(), 4),
+            {genre: round(value, 4) for genre, value in zip(genres, bias.tolist(), strict=True)},
+        ),
+        len(pairs),
+        (scores.argmax(1) == truth).float().mean().item(),
+        (fitted.argmax(1) == truth).float().mean().item(),
+    )

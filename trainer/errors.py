@@ -1,0 +1,17 @@
+"""What can go wrong for a person at the keyboard: each error is a sentence with what to do, shown without a traceback."""
+
+
+class TrainerError(Exception):
+    """A sentence for the person at the keyboard."""
+
+
+class CorpusError(TrainerError):
+    """A source of stories that can't be read; says file and line."""
+
+
+class BaseUnavailable(TrainerError):
+    """The model to start from can't be had."""
+
+
+class OutputError(TrainerError):
+    """The output directory holds something that this run would harm, or can't be written."""

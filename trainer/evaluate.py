@@ -1,0 +1,55 @@
+"""`python -m trainer evaluate`: held-out loss of a model directory, as a table for people and a line for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.corpus import PROMPT_ROOM, is_held_out, make_passages
+from trainer.errors import CorpusError
+from trainer.reading import read_sources
+from trainer.settings import EvaluateSettings, set_threads
+
+
+def evaluate(settings: EvaluateSettings) -> int:
+    """Print the losses; the exit status. Raises TrainerError."""
+    set_threads(settings.threads)
+    texts = list(read_sources(settings.data, lambda line: print(line, file=sys.stderr)))
+    if settings.held_out_only:
+        texts = [text for text in texts if text.held_out or is_held_out(text.book, settings.held_out_only)]
+    if not texts:
+        raise CorpusError(f"No story to score in {', '.join(settings.data)}.")
+
+    from trainer.evaluation import HeldOut, Score, by_genre
+    from trainer.model_directory import open_model
+
+    model, codec = open_model(settings.model)
+    block = int(model.config.n_positions)
+
+    def count(parts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in codec.encode_texts(parts)]
+
+    room = min(settings.passage_tokens or block, block - PROMPT_ROOM)
+    passages = make_passages(texts, codec.format.genres, room, count)
+    if settings.max_stories:
+        passages = passages[:: max(1, len(passages) // settings.max_stories)][: settings.max_stories]
+    held_out = HeldOut(passages, codec, block)
+    scores = by_genre(passages, held_out.score(model))
+    total = sum(scores.values(), Score(0.0, 0, 0, 0))
+    unigram = held_out.unigram_nats_per_token()
+    print(f"{'genre':<12} {'passages':>8} {'tokens':>9} {'nats/token':>11} {'bits/byte':>10}")
+    for name, score in [*scores.items(), ("all", total)]:
+        print(f"{name:<12} {score.stories:>8} {score.tokens:>9} {score.nats_per_token:>11.4f} {score.bits_per_byte:>10.4f}")
+    print(f"The best model without context (unigrams of this very text): {unigram:.4f} nats/token")
+    if settings.json:
+        line: dict[str, Any] = {
+            "model": str(settings.model),
+            "data": list(settings.data),
+            **total.as_dict(),
+            "unigram_nats_per_token": round(unigram, 4),
+            "genres": {name: score.as_dict() for name, score in scores.items()},
+        }
+        print(json.dumps(line))
+    return 0

@@ -1,0 +1,69 @@
+"""Write and open a model directory: a plain Hugging Face directory with story_format.json beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from trainer.errors import BaseUnavailable, OutputError
+from trainer.story_format import FormatError, StoryCodec, StoryFormat
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import GPT2LMHeadModel
+
+SAMPLING = {
+    "do_sample": True,
+    "temperature": 0.8,
+    "top_p": 0.92,
+    "repetition_penalty": 1.1,
+}
+"""What suits stories: DeLucia et al. 2021 find top_p from 0.7 to 0.9 best; a little over it, since a small model repeats."""
+
+
+def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_format: StoryFormat) -> None:
+    """Write all files aside, then move each into place; the weights last, since a directory without them is no model yet.
+
+    Raises OutputError when the disk is full or the directory can't be written.
+    """
+    from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+    end = StoryCodec(tokenizer, story_format).end_id
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=story_format.tag(None),
+        eos_token=story_format.tag(None),
+        model_max_length=model.config.n_positions,
+    )
+    model.generation_config = GenerationConfig(**SAMPLING, bos_token_id=end, eos_token_id=end, pad_token_id=end)
+    try:
+        with tempfile.TemporaryDirectory(dir=out, prefix="being-written-") as name:
+            staged = Path(name)
+            model.save_pretrained(staged, safe_serialization=True)
+            fast.save_pretrained(staged)
+            story_format.save(staged)
+            for file in sorted(staged.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+                file.replace(out / file.name)
+    except OSError as error:
+        raise OutputError(f"The model can't be written to {out} ({error.strerror}); its last checkpoint is kept.") from error
+
+
+def open_model(directory: Path) -> tuple[GPT2LMHeadModel, StoryCodec]:
+    """A taught model and its codec, for evaluation. Raises BaseUnavailable."""
+    from tokenizers import Tokenizer
+    from transformers import GPT2LMHeadModel
+
+    if not directory.is_dir():
+        raise BaseUnavailable(f"There is no model directory {directory}.")
+    try:
+        story_format = StoryFormat.load(directory)
+        tokenizer = cast("Tokenizer", Tokenizer.from_file(str(directory / "tokenizer.json")))
+        codec = StoryCodec(tokenizer, story_format)
+        model = GPT2LMHeadModel.from_pretrained(directory, use_safetensors=True, local_files_only=True, dtype="float32")
+    except FormatError as error:
+        raise BaseUnavailable(f"{directory} is no model of this trainer: {error}.") from None
+    except Exception as error:  # noqa: BLE001 (tokenizers raises bare Exception for a torn file)
+        reason = str(error).strip().split("\n", 1)[0][:160]
+        raise BaseUnavailable(f"The model in {directory} can't be read ({reason}): copy it again.") from error
+    return model, codec

@@ -1,0 +1,112 @@
+"""transformers' Trainer, mended where it has holes (5.23): held-out loss per story, checkpoints that are whole, clean stops.
+
+What people expect of Trainer (distribution, logging, integrations, schedules) stays its own. Changed are: the order of rows is
+the data set's, so that an epoch is a function of its number; a checkpoint is written aside and renamed; the evaluation scores
+stories rather than batches; Ctrl-C and SIGTERM save after the step in hand.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from trainer import checkpoints
+from trainer.evaluation import Score
+
+if TYPE_CHECKING:
+    from trainer.evaluation import HeldOut
+
+_STAGING = "being-written"
+
+
+class StoryTrainer(Trainer):
+    """A Trainer for packed rows of stories."""
+
+    def __init__(self, *, held_out: HeldOut | None, keep: int = 2, **kwargs: Any) -> None:
+        """`keep` checkpoints stay on disk; `held_out` is scored at each evaluation."""
+        super().__init__(eval_dataset=cast("Any", held_out), **kwargs)
+        self._held_out = held_out
+        self._keep = keep
+        self._staging: Path | None = None
+
+    def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
+        return SequentialSampler(cast("Any", self.train_dataset))  # the rows are shuffled by their data set
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Score the held-out stories; logged and handed to callbacks as Trainer does."""
+        if self._held_out is None:
+            return {}
+        total = sum(self._held_out.score(cast("Any", self.model)), Score(0.0, 0, 0, 0))
+        metrics = {
+            f"{metric_key_prefix}_loss": total.nats_per_token,
+            f"{metric_key_prefix}_bits_per_byte": total.bits_per_byte,
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Have Trainer write into a staging directory, then publish what it wrote."""
+        directory = Path(cast("str", self.args.output_dir))
+        name = f"checkpoint-{self.state.global_step}"
+        self._staging = directory / _STAGING
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            staged, self._staging = self._staging / name, None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.publish(staged, directory / name)
+            staged.parent.rmdir()
+            checkpoints.keep_newest(directory, self._keep)
+
+
+class StopCleanly(TrainerCallback):
+    """Ctrl-C or SIGTERM once: save after the step in hand and end. Ctrl-C again: end at once, with the last checkpoint."""
+
+    def __init__(self) -> None:
+        """Nothing asked for yet."""
+        self.asked: signal.Signals | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the two signals inside this block."""
+        previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked is not None:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Turn the request into Trainer's own flags."""
+        if self.asked is not None:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class AfterSave(TrainerCallback):
+    """Calls a function after each checkpoint."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        """`act` is called once for each checkpoint."""
+        self._act = act
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A checkpoint was published."""
+        self._act()

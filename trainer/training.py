@@ -1,0 +1,334 @@
+"""One training from sources to a model directory: read, cut, tokenise, pack, teach, calibrate, write.
+
+    models/NAME/                 the model, when it is taught
+    models/NAME/checkpoints/     where a training that was cut off goes on from
+    models/NAME/training.json    the settings it was started with, and the curve so far
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from trainer import checkpoints
+from trainer.base import Base, add_tags, load_base, load_model
+from trainer.corpus import PROMPT_ROOM, Passage, choose_genres, make_passages, split
+from trainer.errors import CorpusError, OutputError
+from trainer.reading import read_sources
+from trainer.settings import TrainSettings, set_threads
+from trainer.story_format import StoryCodec, StoryFormat, genre_name, scripts_of
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+    from trainer.evaluation import HeldOut
+    from trainer.rows import StoryRows
+
+RECORD = "training.json"
+
+
+def say(line: str) -> None:
+    """Progress is for people: stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """All that is taught and all that is asked, ready for the model."""
+
+    base: Base
+    codec: StoryCodec
+    train: list[Passage]
+    held_out: list[Passage]
+    block: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training has behind it: Trainer's log, and the time, that of earlier runs counted in."""
+
+    curve: list[dict[str, Any]]
+    seconds: float
+
+
+def prepare(settings: TrainSettings) -> Lessons:
+    """Read the sources and make them fit the base. Raises CorpusError and BaseUnavailable."""
+    genres = [genre_name(label) or label for label in settings.genres]
+    texts = list(read_sources(settings.data, say))
+    sides = split(texts, settings.held_out)
+    if not sides.train:
+        raise CorpusError(f"No story to learn from in {', '.join(settings.data)}: it is empty, or all of it is held out.")
+    scripts = scripts_of(text.text for text in sides.train)
+    story_format = StoryFormat(choose_genres(sides.train, genres), scripts=scripts)
+    base = load_base(settings.base, (text.text for text in sides.train), settings.block_size)
+    block = min(settings.block_size or base.n_positions, base.n_positions)
+    if settings.block_size and settings.block_size > base.n_positions:
+        raise OutputError(f"--block-size {settings.block_size} is over the {base.n_positions} positions of {base.name}.")
+    add_tags(base.tokenizer, story_format)
+    codec = StoryCodec(base.tokenizer, story_format)
+    room = min(settings.passage_tokens or block, block - PROMPT_ROOM)
+    if room < 16:
+        raise OutputError(f"--block-size {block} leaves {room} tokens for a story; it must leave 16 beside {PROMPT_ROOM}.")
+
+    def count(parts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in codec.encode_texts(parts)]
+
+    train = make_passages(sides.train, story_format.genres, room, count)
+    held_out = make_passages(sides.held_out, story_format.genres, room, count) if sides.held_out else []
+    say(f"{len(train):,} stories to learn from, {len(held_out):,} held out; genres: {', '.join(story_format.genres)}")
+    return Lessons(base, codec, train, held_out, block)
+
+
+def train(settings: TrainSettings) -> int:
+    """Teach a model; the exit status. 130 after Ctrl-C and 143 after SIGTERM, with everything saved.
+
+    Raises TrainerError.
+    """
+    set_threads(settings.threads)
+    plan = inspect_output(settings)
+    if plan.finished:
+        say(f"{settings.out} is taught already with these settings. To go on teaching it: --base {settings.out} --out another.")
+        return 0
+    lessons = prepare(settings)
+
+    from transformers import set_seed
+
+    from trainer.evaluation import HeldOut
+    from trainer.rows import StoryRows, StoryTokens
+    from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
+
+    set_seed(settings.seed)
+    model = load_model(lessons.base, lessons.codec.end_id, settings.dropout)
+    use_fast_gelu(model)
+    rows = StoryRows(StoryTokens(lessons.train, lessons.codec), lessons.block, settings.seed)
+    held_out = HeldOut(_spread(lessons.held_out, 400), lessons.codec, lessons.block) if lessons.held_out else None
+    stop = StopCleanly()
+    trainer = StoryTrainer(
+        model=model, args=_arguments(settings, held_out is not None), train_dataset=rows, held_out=held_out, callbacks=[stop]
+    )
+    _say_plan(settings, model, rows, trainer.args)
+    started = time.monotonic()
+
+    def record(finished: bool = False) -> Progress:
+        progress = Progress(
+            cast("list[dict[str, Any]]", trainer.state.log_history), plan.seconds_before + time.monotonic() - started
+        )
+        if trainer.is_world_process_zero():
+            _write_record(settings, progress, finished)
+        return progress
+
+    record()
+    trainer.add_callback(AfterSave(record))
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    progress = record()
+    if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
+        say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {_command(settings)}")
+        return 128 + int(stop.asked)
+    if trainer.is_world_process_zero():
+        finish(settings, lessons, model, held_out, progress)
+    record(finished=True)
+    return 0
+
+
+def finish(
+    settings: TrainSettings,
+    lessons: Lessons,
+    model: GPT2LMHeadModel,
+    held_out: HeldOut | None,
+    progress: Progress,
+) -> None:
+    """Calibrate the genre odds, write the model directory and its card."""
+    from trainer.calibration import calibrate, known_prompts
+    from trainer.evaluation import by_genre
+    from trainer.model_card import CardFacts, write_card
+    from trainer.model_directory import write_model
+
+    calibrated = calibrate(model, lessons.codec, known_prompts(lessons.held_out, settings.seed))
+    story_format = lessons.codec.format
+    if calibrated is not None:
+        story_format = dataclasses.replace(story_format, calibration=calibrated.calibration)
+        say(f"Genre of {calibrated.prompts} held-out prompts: {calibrated.accuracy:.0%} right after calibration on them")
+    write_model(settings.out, model, lessons.base.tokenizer, story_format)
+    scores = by_genre(held_out.passages, held_out.score(model)) if held_out else {}
+    write_card(
+        settings.out / "README.md",
+        CardFacts(
+            command=_command(settings),
+            data=settings.data,
+            base=settings.base,
+            genres=story_format.genres,
+            parameters=model.num_parameters(),
+            stories=len(lessons.train),
+            curve=progress.curve,
+            seconds=progress.seconds,
+            scores=scores,
+            calibrated=calibrated,
+        ),
+    )
+    say(f"The model is in {settings.out}. Try it: python -m bot console --model {settings.out}")
+
+
+def use_fast_gelu(model: GPT2LMHeadModel) -> None:
+    """GPT-2's gelu_new is six operations; this is the same function in one. The config keeps the name that others read."""
+    from torch import nn
+
+    if model.config.activation_function in ("gelu_new", "gelu_pytorch_tanh"):
+        for block in model.transformer.h:
+            cast("Any", block).mlp.act = nn.GELU(approximate="tanh")
+
+
+def precision() -> tuple[dict[str, bool], str]:
+    """The Trainer flags for this machine's number format, and why."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}, "fp32: no CUDA device, and bf16 is slower than fp32 on most CPUs"
+    name = torch.cuda.get_device_name()
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return {"bf16": True, "tf32": True}, f"bf16: {name} computes in it"
+    return {"fp16": True}, f"fp16 with loss scaling: {name} has no bf16"
+
+
+def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
+    from transformers import TrainingArguments
+
+    rate = settings.learning_rate or (1e-3 if settings.base.startswith("new:") else 1e-4)
+    flags, reason = precision()
+    say(f"Number format: {reason}")
+    return TrainingArguments(
+        output_dir=str(settings.out / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        warmup_steps=0.03,
+        weight_decay=0.1,
+        adam_beta2=0.95,
+        max_grad_norm=1.0,
+        logging_steps=20,
+        logging_nan_inf_filter=False,  # it would sync the device in every step
+        eval_strategy="steps" if evaluated else "no",
+        eval_steps=settings.eval_steps,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        seed=settings.seed,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty() and "STORY_PROGRESS" not in os.environ,
+        **flags,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the output directory says about this training."""
+
+    checkpoint: Path | None = None
+    seconds_before: float = 0.0
+    finished: bool = False
+
+
+def inspect_output(settings: TrainSettings) -> Plan:
+    """Where to go on, or that all is new. Raises OutputError for a directory that holds something else."""
+    out = settings.out
+    record_file = out / RECORD
+    directory = out / "checkpoints"
+    try:
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"{out} is a file: choose another --out.")
+        if out.is_dir() and any(out.iterdir()) and not record_file.is_file():
+            raise OutputError(f"{out} holds something that no training wrote: choose another --out, or empty it.")
+        if settings.resume == "never" and record_file.is_file():
+            shutil.rmtree(directory, ignore_errors=True)
+            record_file.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+        record = _read_record(record_file)
+    except OSError as error:
+        raise OutputError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
+    found = checkpoints.newest_whole(directory)
+    for problem in found.torn:
+        say(f"{problem}; passed over")
+    if record is None or not (found.path or record["finished"]):
+        return Plan()  # nothing was learnt yet, so nothing can be lost
+    _check_same(settings, record)
+    if not record["finished"]:
+        say(f"Going on from {found.path}")
+    return Plan(found.path, float(record["seconds"]), bool(record["finished"]))
+
+
+def _check_same(settings: TrainSettings, record: dict[str, Any]) -> None:
+    now, then = _identity(settings), cast("dict[str, Any]", record["settings"])
+    different = [name for name in now if now[name] != then.get(name)]
+    if different:
+        changes = ", ".join(f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in different)
+        raise OutputError(
+            f"{settings.out} was started with other settings ({changes}): use the same ones to go on, another --out, "
+            "or --resume never to start over and delete it."
+        )
+
+
+def _identity(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that decide the weights, as JSON has them."""
+    fields = dataclasses.asdict(settings)
+    for name in ("out", "resume", "threads", "save_steps", "eval_steps"):
+        del fields[name]
+    return cast("dict[str, Any]", json.loads(json.dumps(fields)))
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise OutputError(f"{path} is damaged: start over with --resume never, or choose another --out.") from None
+
+
+def _write_record(settings: TrainSettings, progress: Progress, finished: bool) -> None:
+    content = {
+        "settings": _identity(settings),
+        "finished": finished,
+        "seconds": round(progress.seconds, 1),
+        "curve": progress.curve,
+    }
+    staged = settings.out / f"{RECORD}.new"
+    staged.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    staged.replace(settings.out / RECORD)
+
+
+def _command(settings: TrainSettings) -> str:
+    """The command line of these settings, defaults left out."""
+    words = ["python", "-m", "trainer", "train"]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default or field.name == "resume":
+            continue
+        parts = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+        words += [f"--{field.name.replace('_', '-')}", *parts]
+    return shlex.join(words)
+
+
+def _say_plan(settings: TrainSettings, model: GPT2LMHeadModel, rows: StoryRows, args: Any) -> None:
+    tokens = settings.batch_size * settings.accumulate * args.world_size * rows[0]["input_ids"].numel()
+    say(
+        f"{model.num_parameters():,} parameters, {len(rows):,} rows an epoch, {rows.used:.1%} of them in use, "
+        f"{tokens:,} tokens a step"
+    )
+
+
+def _spread(passages: list[Passage], most: int) -> list[Passage]:
+    """At most so many, evenly spread: the held-out loss while training need not be exact, only comparable."""
+    step = max(1, len(passages) // most)
+    return passages[::step][:most]
