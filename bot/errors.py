@@ -25,6 +25,18 @@ class BadLength(StoryError):
     """The length asked for is outside what this storyteller writes."""
 
 
+class BadSeed(StoryError):
+    """The seed is no number that the storyteller can repeat."""
+
+
+class UnknownScript(StoryError):
+    """The prompt is in letters that the model was never taught."""
+
+
+class NothingToTell(StoryError):
+    """The model ended each try at a story before its first word."""
+
+
 class ModelUnavailable(StoryError):
     """The model directory is missing, torn, or holds no model that this program can run."""
 

@@ -1,1 +1,1 @@
-"""The thin Discord layer: parse, defer, draw. No logic of stories, no torch."""
+"""The Discord layer: parse a command or a message, ask the storyteller, and let the story grow in a message."""

@@ -1,0 +1,178 @@
+"""`python -m bot`: Discord when there is a token, else the same storyteller in the terminal. Services are built here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from bot.errors import ModelUnavailable, StoryError
+from bot.settings import Settings, load_settings
+from bot.storyteller.story import StoryRequest
+
+_TOKEN_HELP = (
+    "No DISCORD_TOKEN in the environment or .env, so this is the terminal. To get one: discord.com/developers/applications, "
+    "New Application, Bot, Reset Token; then put DISCORD_TOKEN=... into .env."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """On Discord when DISCORD_TOKEN is set, else in the terminal."""
+
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """The storyteller in the terminal."""
+
+    once: str | None = None
+    """Tell one story about this prompt and leave."""
+    genre: str | None = None
+    """With --once: the genre; found from the prompt when not given."""
+    length: int | None = None
+    """With --once: new tokens at most."""
+    seed: int | None = None
+    """With --once: the same seed tells the same story."""
+    json: bool = False
+    """With --once: print one line of JSON, last on stdout."""
+    model: Path | None = None
+    """The model directory, in place of MODEL_DIR."""
+
+
+@dataclass(frozen=True)
+class GenreOptions:
+    """The genre of each prompt, with the probability of each genre."""
+
+    prompts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """The prompts."""
+    file: Path | None = None
+    """A file with a prompt on each line."""
+    json: bool = False
+    """Print a line of JSON for each prompt."""
+    model: Path | None = None
+    """The model directory, in place of MODEL_DIR."""
+
+
+Command = (
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[ConsoleOptions, tyro.conf.subcommand("console")]
+    | Annotated[GenreOptions, tyro.conf.subcommand("genre")]
+)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; the exit status. A StoryError is its sentence on stderr and status 2."""
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType] (a union is a form that tyro reads)
+        prog="python -m bot",
+        description="A storyteller for Discord and the terminal.",
+        default=Run(),
+        args=args,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+    try:
+        return _dispatch(command)
+    except StoryError as error:
+        print(f"bot: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+
+
+def _dispatch(command: Run | ConsoleOptions | GenreOptions) -> int:
+    if isinstance(command, Run):
+        settings = load_settings()
+        if settings.discord_token is not None:
+            _log_to_stderr(settings.log_level)
+            return asyncio.run(_discord(settings, settings.discord_token.get_secret_value()))
+        print(_TOKEN_HELP, flush=True)
+        command = ConsoleOptions()
+    settings = load_settings(**({"model_dir": command.model.resolve()} if command.model else {}))
+    _log_to_stderr("DEBUG" if settings.log_level == "DEBUG" else "WARNING")
+    if isinstance(command, GenreOptions):
+        return asyncio.run(_genre(settings, command))
+    return asyncio.run(_console(settings, command))
+
+
+async def _console(settings: Settings, options: ConsoleOptions) -> int:
+    from bot import console
+    from bot.building import build_storyteller
+
+    storyteller = build_storyteller(settings)
+    try:
+        if options.once is not None:
+            request = StoryRequest(options.once, options.genre, options.length, options.seed)
+            return await console.once(storyteller, request, as_json=options.json)
+        loading = asyncio.create_task(storyteller.load())  # while the person types; a failure is told at the first story
+        loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await console.Console(storyteller, sys.stdin, sys.stdout).run()
+    finally:
+        await storyteller.close()
+    return 0
+
+
+async def _genre(settings: Settings, options: GenreOptions) -> int:
+    from bot import console
+    from bot.building import build_storyteller
+
+    prompts = [*options.prompts, *(_prompts_of(options.file) if options.file else [])]
+    if not prompts:
+        raise StoryError("Give a prompt, or --file with a prompt on each line.")
+    storyteller = build_storyteller(settings)
+    try:
+        return await console.genres(storyteller, prompts, as_json=options.json)
+    finally:
+        await storyteller.close()
+
+
+def _prompts_of(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoryError(f"{path} can't be read as lines of UTF-8 text ({error}).") from None
+
+
+async def _discord(settings: Settings, token: str) -> int:
+    """Connect first, load the model meanwhile. A model that can't be loaded ends the bot with its sentence."""
+    from bot.building import build_storyteller
+    from bot.discord_ui.client import StoryBot
+    from bot.discord_ui.run import serve
+
+    storyteller = build_storyteller(settings)
+    bot = StoryBot(
+        storyteller,
+        state_dir=settings.state_dir,
+        edit_interval_s=settings.edit_interval_s,
+        max_stories_per_user=settings.max_stories_per_user,
+    )
+    serving = asyncio.create_task(
+        serve(token, bot, api_url=settings.discord_api_url, gateway_url=settings.discord_gateway_url)
+    )
+    loading = asyncio.create_task(storyteller.load())
+    try:
+        await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and not serving.done() and isinstance(fault := loading.exception(), ModelUnavailable):
+            await bot.close()
+            raise fault
+        await serving
+    finally:
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, StoryError):
+            await loading
+        await storyteller.close()
+    return 0
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("discord").setLevel(max(logging.INFO, logging.getLogger().level))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Builds the services from the settings, in one place."""
+
+from __future__ import annotations
+
+from bot.engine.local import LocalEngine
+from bot.model_dir import describe
+from bot.settings import Settings
+from bot.storyteller.storyteller import ModelStoryteller
+
+
+def build_storyteller(settings: Settings) -> ModelStoryteller:
+    """The storyteller over the local engine; nothing heavy is imported or loaded yet. Raises ModelUnavailable."""
+    model = describe(settings.model_dir)
+    engine = LocalEngine(
+        model.directory, threads=settings.threads, device=settings.device, max_stories=settings.max_stories
+    )
+    return ModelStoryteller(
+        engine, model, default_length=settings.story_length, max_length=settings.max_story_length
+    )

@@ -1,0 +1,142 @@
+"""The engine that runs GPT-2 in this process: the event loop's side of it.
+
+It never computes and never blocks: all of that is in one decode thread (decode_thread.py), where texts take turns.
+Importing this module is light; torch and transformers are imported in that thread by the first `load`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot.engine.decode_thread import DecodeThread, Errand, Reader, Ticket
+from bot.engine.interface import GenerationRequest, Piece
+from bot.engine.model_files import ModelConfig, read_config
+from bot.errors import ModelUnavailable, PromptTooLong, StoryError
+
+if TYPE_CHECKING:  # imports torch, which only the thread may do
+    from bot.engine.loading import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+MIN_ROOM = 16
+"""Positions that a prompt must leave free. A text longer than n_positions is read again each time half of its room is
+full, so with less room than this the engine would mostly read."""
+
+
+class LocalEngine:
+    """An Engine over one model directory. Up to `max_stories` texts go on at once; more wait in their order."""
+
+    def __init__(self, model_dir: Path, *, threads: int | None, device: str = "auto", max_stories: int = 8) -> None:
+        """`threads` are torch's inside a forward (None: torch's own choice); `device` is "auto" or a name for torch."""
+        self._model_dir = model_dir
+        self._threads = threads
+        self._device = device
+        self._thread = DecodeThread(max_stories)
+        self._loading: Future[LoadedModel] | None = None
+        self._config: ModelConfig | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether `load` has finished."""
+        return self._loading is not None and self._loading.done() and self._loading.exception() is None
+
+    @property
+    def n_positions(self) -> int:
+        """The context in tokens; known before the model is loaded. Raises ModelUnavailable for a broken config.json."""
+        return self._known_config().n_positions
+
+    async def load(self) -> None:
+        """Load off the event loop, once for all callers; after a failure the next call tries again.
+
+        Raises ModelUnavailable, and ShuttingDown after `close`.
+        """
+        await self._loaded()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
+        """Write one text; loads the model first if nobody did.
+
+        Raises PromptTooLong at once when the prompt leaves fewer than MIN_ROOM positions; ModelUnavailable;
+        EngineFailed when the model breaks; ShuttingDown when the engine closes or has closed.
+        """
+        self._check_prompt(request)
+        reader = Reader()
+        self._thread.put(Ticket(await self._loaded(), request, reader))
+        try:
+            while True:
+                piece = await reader.queue.get()
+                if isinstance(piece, StoryError):
+                    raise piece
+                yield piece
+                if piece.finish_reason is not None:
+                    return
+        finally:
+            reader.gone = True
+
+    async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
+        """Sum up log P(continuation | prefix) in nats for each prefix, between two steps of the texts in flight.
+
+        Raises PromptTooLong when a prefix and the continuation exceed n_positions, and what `generate` raises.
+        """
+        if not prefixes or not continuation:
+            return [0.0] * len(prefixes)
+        if not prefixes[0] or any(len(prefix) != len(prefixes[0]) for prefix in prefixes):
+            raise ValueError("prefixes to score must have the same length, of one token or more")
+        self._check_length(len(prefixes[0]) + len(continuation), self.n_positions)
+        self._check_ids(token for ids in (*prefixes, continuation) for token in ids)
+        decoder = (await self._loaded()).decoder
+        errand = Errand(lambda: decoder.score(prefixes, continuation), Future())
+        self._thread.put(errand)
+        return await asyncio.wrap_future(errand.result)
+
+    async def close(self) -> None:
+        """End the texts in flight with ShuttingDown, free the thread and the model. A load in flight finishes first."""
+        await self._thread.close()
+        self._loading = None
+
+    async def _loaded(self) -> LoadedModel:
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = self._thread.submit(self._load)
+        return await asyncio.shield(asyncio.wrap_future(self._loading))  # a caller that gives up ends no other's wait
+
+    def _load(self) -> LoadedModel:
+        """On the decode thread."""
+        try:
+            from bot.engine.loading import load_model
+
+            model = load_model(self._model_dir, self._threads, self._device)
+        except ModelUnavailable:
+            raise
+        except Exception as error:
+            logger.exception("loading %s failed", self._model_dir)
+            raise ModelUnavailable(
+                f"The model in {self._model_dir} can't be loaded. The host's log says why."
+            ) from error
+        self._config = model.config
+        return model
+
+    def _known_config(self) -> ModelConfig:
+        if self._config is None:
+            self._config = read_config(self._model_dir)
+        return self._config
+
+    def _check_prompt(self, request: GenerationRequest) -> None:
+        if not request.prompt_ids or request.max_new_tokens < 1:
+            raise ValueError("a text needs a prompt of one token or more, and one token or more to write")
+        self._check_length(len(request.prompt_ids), self.n_positions - MIN_ROOM)
+        self._check_ids(request.prompt_ids)
+
+    def _check_ids(self, ids: Iterable[int]) -> None:
+        """An id out of range is a fault of the caller; on CUDA it would break the whole process."""
+        size = self._known_config().vocab_size
+        if not all(0 <= token < size for token in ids):
+            raise ValueError(f"a token is outside the vocabulary of {size}")
+
+    @staticmethod
+    def _check_length(tokens: int, limit: int) -> None:
+        if tokens > limit:
+            raise PromptTooLong(f"That prompt has {tokens} tokens; this model reads {limit}. Try a shorter one.")

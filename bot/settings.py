@@ -1,0 +1,79 @@
+"""The settings of the bot: one frozen, typed object, read once from the environment and the clone's .env.
+
+Each variable is described here and nowhere else; .env.example is checked against it by a test. A wrong value ends the start
+with a sentence that names the variable and what it may be.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bot.errors import BadSetting
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The clone: models/, .env and .state/ are found from here, wherever the command is run."""
+
+
+def default_model_dir() -> Path:
+    """The bundled model that models/DEFAULT names."""
+    try:
+        return ROOT / "models" / (ROOT / "models" / "DEFAULT").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ROOT / "models" / "DEFAULT"  # named in the sentence that says that there is no model
+
+
+class Settings(BaseSettings):
+    """Everything a host may change. A variable's name is the field's, in capitals."""
+
+    model_config = SettingsConfigDict(env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    discord_token: SecretStr | None = Field(None, description="the bot's token; without one the storyteller runs in the terminal")
+    model_dir: Path = Field(default_factory=default_model_dir, description="the directory of the model that tells the stories")
+    story_length: int = Field(300, ge=16, le=4096, description="new tokens of a story at most, when nobody says; 4 are about 3 words")
+    max_story_length: int = Field(1000, ge=16, le=4096, description="the longest story that a person may ask for, in new tokens")
+    max_stories: int = Field(8, ge=1, le=256, description="stories written at the same time; more wait in order")
+    max_stories_per_user: int = Field(2, ge=1, le=100, description="stories that one person may have waiting or growing")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs; auto takes a GPU where there is one")
+    threads: int | None = Field(None, ge=1, le=512, description="CPU threads of the model; unset, torch chooses")
+    edit_interval_s: float = Field(1.2, ge=0.2, le=30, description="seconds between two edits of a growing story")
+    state_dir: Path = Field(ROOT / ".state", description="where the bot keeps what it must remember between two starts")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much the log says")
+    discord_api_url: str | None = Field(None, pattern=r"^https?://", description="an HTTP proxy in place of Discord's API, as https://host/api/v10")
+    discord_gateway_url: str | None = Field(None, pattern=r"^wss?://", description="a gateway proxy in place of Discord's, as wss://host")
+
+    @field_validator("model_dir", "state_dir")
+    @classmethod
+    def _from_the_clone(cls, path: Path) -> Path:
+        return path if path.is_absolute() else ROOT / path
+
+    @field_validator("log_level", "device", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any, info: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return value.upper() if info.field_name == "log_level" else value.lower()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings, with what the command line overrides. Raises BadSetting."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise BadSetting("\n".join(_sentence(item) for item in error.errors())) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"The file {ROOT / '.env'} can't be read ({error}): save it as UTF-8 text.") from None
+
+
+def _sentence(item: Any) -> str:
+    """One fault of one variable, for the host. A token is never repeated."""
+    name = str(item["loc"][0])
+    value = "its value" if name == "discord_token" else repr(item["input"])
+    reason = str(item["msg"]).replace("Input should", "it should").replace("String should", "it should")
+    return (
+        f"{name.upper()} can't be {value}: {reason}. It is {Settings.model_fields[name].description}. "
+        "Change it in .env or the environment."
+    )

@@ -1,0 +1,135 @@
+"""Start and stop: sentences for what goes wrong at the login, and an orderly end on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from types import SimpleNamespace
+
+import aiohttp
+import discord
+import pytest
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+
+from bot.discord_ui import run
+from bot.discord_ui.run import serve
+from bot.errors import DiscordUnavailable
+
+
+class FakeBot:
+    """A client that does nothing until it is stopped; `steps` says what was done to it, in order."""
+
+    def __init__(self, login: Exception | None = None, connect: Exception | None = None, *, stubborn=False) -> None:
+        self.steps: list[str] = []
+        self.closing = asyncio.Event()
+        self.storyteller = SimpleNamespace(close=self._step("storyteller closed"))
+        self.idle = asyncio.Event()
+        self.wait_until_idle = self.idle.wait if stubborn else self._step("idle")
+        self._login, self._connect = login, connect
+        self.connected = asyncio.Event()
+
+    def _step(self, name: str):
+        async def step() -> None:
+            self.steps.append(name)
+            self.closing.set()
+
+        return step
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.steps.append("client closed")
+
+    async def login(self, token: str) -> None:
+        if self._login:
+            raise self._login
+
+    async def connect(self) -> None:
+        if self._connect:
+            raise self._connect
+        self.connected.set()
+        await asyncio.Event().wait()
+
+
+@pytest.fixture(autouse=True)
+def discord_py_as_it_was(monkeypatch):
+    monkeypatch.setattr(Route, "BASE", Route.BASE)
+    monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", DiscordWebSocket.DEFAULT_GATEWAY)
+
+
+def refusal(kind: type[discord.HTTPException], status: int) -> discord.HTTPException:
+    return kind(SimpleNamespace(status=status, reason="", headers={}), {})
+
+
+@pytest.mark.parametrize(
+    ("bot", "words"),
+    [
+        (FakeBot(login=discord.LoginFailure("improper")), "DISCORD_TOKEN"),
+        (FakeBot(login=refusal(discord.DiscordServerError, 503)), "discordstatus.com"),
+        (FakeBot(login=aiohttp.ClientConnectionError("refused")), "127.0.0.1:9"),
+        (FakeBot(login=TimeoutError()), "no answer in time"),
+        (FakeBot(connect=discord.PrivilegedIntentsRequired(None)), "Message Content Intent"),
+        (FakeBot(connect=discord.ConnectionClosed(SimpleNamespace(), shard_id=None, code=4004)), "4004"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_keeps_the_bot_from_discord_is_a_sentence_with_what_to_do(bot, words):
+    with pytest.raises(DiscordUnavailable, match=words):
+        await serve("token", bot, api_url="http://127.0.0.1:9/api/v10", gateway_url=None)
+    assert bot.steps == ["client closed"]
+
+
+@pytest.mark.parametrize("token", ["", "  \n", "Bot abc", "abc\n", "tokén"])
+async def test_a_token_that_can_not_be_one_is_refused_without_showing_it(token):
+    with pytest.raises(DiscordUnavailable, match="DISCORD_TOKEN") as refused:
+        await serve(token, FakeBot())
+    assert "abc" not in str(refused.value)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_stories_then_the_client_and_returns(signum):
+    bot = FakeBot()
+    serving = asyncio.create_task(serve("token", bot))
+    await bot.connected.wait()
+    os.kill(os.getpid(), signum)
+    await serving
+    assert bot.steps == ["storyteller closed", "idle", "client closed"]
+
+
+async def test_stories_that_do_not_end_hold_up_the_end_only_so_long(monkeypatch, caplog):
+    monkeypatch.setattr(run, "FAREWELL_S", 0.01)
+    bot = FakeBot(stubborn=True)
+    serving = asyncio.create_task(serve("token", bot))
+    await bot.connected.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+    assert bot.steps == ["storyteller closed", "client closed"]
+    assert "did not end" in caplog.text
+
+
+async def test_a_second_signal_ends_at_once(monkeypatch):
+    bot, statuses = FakeBot(stubborn=True), []
+
+    def end(status: int) -> None:
+        statuses.append(status)
+        bot.idle.set()  # the real one does not return; here the test has to go on
+
+    monkeypatch.setattr(os, "_exit", end)
+    serving = asyncio.create_task(serve("token", bot))
+    await bot.connected.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await bot.closing.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+    assert statuses == [128 + signal.SIGTERM]
+
+
+async def test_another_discord_is_named_in_one_place():
+    bot = FakeBot(login=TimeoutError())
+    with pytest.raises(DiscordUnavailable):
+        await serve("token", bot, api_url="http://127.0.0.1:9/api/v10/", gateway_url="ws://127.0.0.1:9/")
+    assert Route.BASE == "http://127.0.0.1:9/api/v10"
+    assert str(DiscordWebSocket.DEFAULT_GATEWAY) == "ws://127.0.0.1:9/"

@@ -1,0 +1,459 @@
+"""What the engine promises: texts that stream, don't touch each other, end cleanly, and never outgrow the model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_gpt2 import END, N_POSITIONS, TAGS, Text, read
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from bot.engine import decode_thread, decoder
+from bot.engine.decode_thread import Reader, Ticket
+from bot.engine.decoder import Gpt2Decoder
+from bot.engine.interface import Engine, FinishReason, GenerationRequest, Sampling
+from bot.engine.local import MIN_ROOM, LocalEngine
+from bot.engine.sampling import Chooser
+from bot.errors import EngineFailed, PromptTooLong, ShuttingDown
+
+Make = Callable[..., GenerationRequest]
+PROMPTS = ("[FANTASY] the dragon", "[HORROR] the sea", "a café", "once upon a time", "the stones", "magic", "x", "🐉")
+SAMPLING = {"temperature": 1.2, "top_p": 0.95, "repetition_penalty": 1.1, "no_repeat_ngram": 4}
+
+
+@pytest.fixture
+async def endless(engine: LocalEngine) -> LocalEngine:
+    """An engine whose model never writes its end token, so that a text ends where the test says."""
+    await engine.load()
+    model = engine._loading.result()
+    model.unwritable[sorted(model.config.eos_ids)] = True
+    return engine
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every token that is drawn, in order."""
+    tokens: list[int] = []
+    note = Chooser._note
+    monkeypatch.setattr(Chooser, "_note", lambda self, token: (tokens.append(token), note(self, token)))
+    return tokens
+
+
+class Gate:
+    """Holds the decode thread before it takes up its next work, so that texts are there together."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._opened = threading.Event()
+        engine._thread.submit(self._opened.wait)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+async def idle(engine: LocalEngine) -> None:
+    """Until the decode thread has no text left: what is submitted runs only then."""
+    await asyncio.wrap_future(engine._thread.submit(lambda: None))
+
+
+async def arrived(engine: LocalEngine, count: int) -> None:
+    """Until so many texts and errands are in the inbox of a held thread."""
+    await until(lambda: len(engine._thread._inbox) >= count)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks of this loop run until they have brought it about."""
+    while not condition():  # noqa: ASYNC110 - there is no event to wait for inside the engine
+        await asyncio.sleep(0)
+
+
+def test_the_local_engine_is_an_engine(pristine: Path) -> None:
+    engine: Engine = LocalEngine(pristine, threads=1)
+    assert not engine.ready
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+async def test_greedy_equals_generate_token_for_token(
+    engine: LocalEngine, request_for: Make, reference: GPT2LMHeadModel, drawn: list[int], prompt: str
+) -> None:
+    request = request_for(prompt, temperature=0, repetition_penalty=1.3)
+    await read(engine, request)
+    unwritable = engine._loading.result().unwritable.nonzero().flatten().tolist()
+    prompt_ids = torch.tensor([request.prompt_ids])
+    theirs = reference.generate(
+        prompt_ids,
+        attention_mask=torch.ones_like(prompt_ids),
+        max_new_tokens=request.max_new_tokens,
+        do_sample=False,
+        repetition_penalty=1.3,
+        suppress_tokens=unwritable,
+        pad_token_id=0,
+    )
+    assert drawn == theirs[0, len(request.prompt_ids) :].tolist()
+    assert len(set(drawn)) > 5  # else there was little to compare
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_streamed_equals_whole(
+    endless: LocalEngine, request_for: Make, drawn: list[int], tokenizer: Tokenizer, seed: int
+) -> None:
+    text = await read(endless, request_for(new=150, seed=seed, temperature=1.5))
+    whole = tokenizer.decode(drawn)
+    assert [piece.new_tokens for piece in text.pieces] == list(range(1, 151))
+    assert whole.startswith(text.text)
+    assert set(whole[len(text.text) :]) <= {"\ufffd"}
+
+
+async def test_the_same_seed_gives_the_same_text_alone_or_among_seven_others(
+    endless: LocalEngine, request_for: Make
+) -> None:
+    requests = [request_for(prompt, new=40 + 15 * at, seed=at, **SAMPLING) for at, prompt in enumerate(PROMPTS)]
+    alone = [await read(endless, request) for request in requests]
+    together = await asyncio.gather(*(read(endless, request) for request in requests))
+    assert list(together) == alone
+
+
+async def test_different_seeds_give_different_texts(endless: LocalEngine, request_for: Make) -> None:
+    texts = [(await read(endless, request_for(seed=seed))).text for seed in range(4)]
+    assert len(set(texts)) == 4
+
+
+@pytest.mark.parametrize("how", ["closed", "task cancelled"])
+async def test_a_cancelled_text_leaves_and_its_neighbours_go_on_unchanged(
+    endless: LocalEngine, request_for: Make, how: str
+) -> None:
+    neighbours = [request_for(new=60, seed=seed) for seed in range(3)]
+    undisturbed = [await read(endless, request) for request in neighbours]
+    reading = [asyncio.create_task(read(endless, request)) for request in neighbours]
+    for_ever = request_for(new=10**9)
+    if how == "closed":
+        async with aclosing(endless.generate(for_ever)) as pieces:
+            await anext(pieces)
+    else:
+        lost = asyncio.create_task(anext_and_wait(endless, for_ever, started := asyncio.Event()))
+        await started.wait()
+        lost.cancel()
+        await asyncio.gather(lost, return_exceptions=True)
+    assert list(await asyncio.gather(*reading)) == undisturbed
+    await idle(endless)  # which it never would be, had the endless text stayed
+
+
+async def anext_and_wait(engine: LocalEngine, request: GenerationRequest, started: asyncio.Event) -> None:
+    async for _ in engine.generate(request):
+        started.set()
+
+
+async def test_a_text_cancelled_while_it_waits_for_a_seat_is_never_begun(
+    pristine: Path, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    advance = Ticket.advance
+    monkeypatch.setattr(Ticket, "advance", lambda self: (begun.append(self.request.seed), advance(self))[1])
+    engine = LocalEngine(pristine, threads=1, device="cpu", max_stories=1)
+    await engine.load()
+    gate = Gate(engine)
+    reading = [asyncio.create_task(read(engine, request_for(new=5, seed=seed))) for seed in range(3)]
+    await arrived(engine, 3)
+    reading[1].cancel()
+    await asyncio.gather(reading[1], return_exceptions=True)
+    gate.open()
+    await asyncio.gather(reading[0], reading[2])
+    assert set(begun) == {0, 2}
+    await engine.close()
+
+
+async def test_texts_over_the_seats_wait_in_their_order(pristine: Path, request_for: Make) -> None:
+    engine = LocalEngine(pristine, threads=1, device="cpu", max_stories=2)
+    finished: list[int] = []
+
+    async def follow(seed: int) -> None:
+        await read(engine, request_for(new=12, seed=seed, temperature=0))
+        assert len(engine._thread._seated) <= 2
+        finished.append(seed)
+
+    await engine.load()
+    await asyncio.gather(*(follow(seed) for seed in range(7)))
+    assert finished == list(range(7))
+    await engine.close()
+
+
+async def test_a_text_longer_than_the_context_goes_on_and_keeps_its_prompt(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_again: list[Sequence[int]] = []
+    prefill = Gpt2Decoder.prefill
+    monkeypatch.setattr(
+        Gpt2Decoder, "prefill", lambda self, ids: (read_again.append(tuple(ids)), prefill(self, ids))[1]
+    )
+    request = request_for(new=5 * N_POSITIONS)
+    text = await read(endless, request)
+    assert text.last.new_tokens == 5 * N_POSITIONS
+    assert text.finish_reason is FinishReason.LENGTH
+    assert len(read_again) > 5
+    assert all(ids[: len(request.prompt_ids)] == request.prompt_ids for ids in read_again)
+
+
+async def test_a_text_up_to_the_context_is_read_once(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefills: list[int] = []
+    prefill = Gpt2Decoder.prefill
+    monkeypatch.setattr(Gpt2Decoder, "prefill", lambda self, ids: (prefills.append(len(ids)), prefill(self, ids))[1])
+    request = request_for()
+    to_the_brim = N_POSITIONS - len(request.prompt_ids) + 1  # the last token is only written, never read
+    await read(endless, replace(request, max_new_tokens=to_the_brim))
+    assert prefills == [len(request.prompt_ids)]
+
+
+async def test_the_decoder_itself_refuses_what_does_not_fit(endless: LocalEngine) -> None:
+    inner = endless._loading.result().decoder
+    _, cache = inner.prefill([1] * N_POSITIONS)
+    with pytest.raises(ValueError, match="64 positions"):
+        inner.step(1, cache)
+    with pytest.raises(ValueError, match="64 positions"):
+        inner.prefill([1] * (N_POSITIONS + 1))
+
+
+async def test_a_prompt_that_leaves_no_room_is_refused_at_once(engine: LocalEngine) -> None:
+    request = GenerationRequest((5,) * (N_POSITIONS - MIN_ROOM + 1), 10, Sampling(), seed=0)
+    with pytest.raises(PromptTooLong, match="49 tokens"):
+        await read(engine, request)
+    assert not engine.ready  # it did not even wait for the model
+    fits = await read(engine, replace(request, prompt_ids=request.prompt_ids[1:]))
+    assert fits.pieces
+
+
+@pytest.mark.parametrize("ids", [(), (-1,), (10**6,)])
+async def test_tokens_that_the_model_does_not_have_never_reach_it(
+    engine: LocalEngine, request_for: Make, ids: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="token"):
+        await read(engine, replace(request_for(), prompt_ids=ids))
+
+
+async def test_never_a_special_token_in_the_text(
+    endless: LocalEngine, request_for: Make, drawn: list[int], tokenizer: Tokenizer
+) -> None:
+    text = await read(endless, request_for(new=1500, temperature=50.0))  # nearly uniform over the vocabulary
+    assert not {tokenizer.token_to_id(tag) for tag in TAGS} & set(drawn)
+    assert max(drawn) < tokenizer.get_vocab_size()
+    assert len(set(drawn)) > 250
+    assert not any(tag in text.text for tag in (*TAGS, END))
+
+
+async def test_the_end_token_stops_the_text_and_is_not_counted(
+    engine: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+) -> None:
+    step = Gpt2Decoder.step
+
+    def end_at_seven(self: Gpt2Decoder, token: int, cache: Any) -> Tensor:
+        logits = step(self, token, cache).clone()
+        logits[tokenizer.token_to_id(END)] = 1000 if cache.get_seq_length() == prompt + 7 else -1000
+        return logits
+
+    request = request_for(new=30, temperature=0)
+    prompt = len(request.prompt_ids)
+    monkeypatch.setattr(Gpt2Decoder, "step", end_at_seven)
+    text = await read(engine, request)
+    assert (text.finish_reason, text.last.new_tokens, text.last.text) == (FinishReason.STOP, 7, "")
+    assert [piece.finish_reason for piece in text.pieces[:-1]] == [None] * 7
+
+
+async def test_the_limit_ends_the_text_with_its_last_token(endless: LocalEngine, request_for: Make) -> None:
+    text = await read(endless, request_for(new=9))
+    assert (text.finish_reason, text.last.new_tokens, len(text.pieces)) == (FinishReason.LENGTH, 9, 9)
+
+
+@pytest.mark.parametrize("at_once", [1, 3000, 2**24])
+async def test_score_equals_the_sum_of_log_softmax_by_hand(
+    engine: LocalEngine, reference: GPT2LMHeadModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", at_once)
+    prefixes = [[tokenizer.token_to_id(tag), 40] for tag in (*TAGS, END)]
+    continuation = tokenizer.encode("the dragon woke").ids
+    scores = await engine.score(prefixes, continuation)
+    for prefix, score in zip(prefixes, scores, strict=True):
+        with torch.no_grad():
+            log_p = reference(torch.tensor([prefix + continuation])).logits[0].log_softmax(-1)
+        by_hand = sum(float(log_p[len(prefix) - 1 + at, token]) for at, token in enumerate(continuation))
+        assert score == pytest.approx(by_hand, abs=1e-3)
+    assert len(set(scores)) == 3
+
+
+async def test_score_is_answered_between_the_steps_of_texts_that_do_not_end(
+    endless: LocalEngine, request_for: Make
+) -> None:
+    alone = await endless.score([[1], [2]], [3, 4])
+    async with aclosing(endless.generate(request_for(new=10**9))) as pieces:
+        await anext(pieces)
+        assert await endless.score([[1], [2]], [3, 4]) == alone
+
+
+async def test_score_refuses_what_does_not_fit(engine: LocalEngine) -> None:
+    with pytest.raises(PromptTooLong, match="65 tokens"):
+        await engine.score([[1]], [2] * N_POSITIONS)
+    with pytest.raises(ValueError, match="same length"):
+        await engine.score([[1], [1, 2]], [3])
+    assert await engine.score([[1], [2]], []) == [0.0, 0.0]
+    assert await engine.score([], [3]) == []
+
+
+async def test_the_event_loop_goes_on_while_a_step_takes_its_time(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_step, go_on = threading.Event(), threading.Event()
+    prefill = Gpt2Decoder.prefill
+
+    def slow(self: Gpt2Decoder, ids: Sequence[int]) -> tuple[Tensor, Any]:
+        in_step.set()
+        go_on.wait()
+        return prefill(self, ids)
+
+    monkeypatch.setattr(Gpt2Decoder, "prefill", slow)
+    reading = asyncio.create_task(read(endless, request_for()))
+    await asyncio.to_thread(in_step.wait)
+    for _ in range(1000):  # would never be counted, did the loop wait for the step
+        await asyncio.sleep(0)
+    assert not reading.done()
+    go_on.set()
+    assert (await reading).last.new_tokens == 30
+
+
+async def test_a_reader_that_does_not_read_holds_nobody_up_and_loses_nothing(
+    endless: LocalEngine, request_for: Make
+) -> None:
+    whole = await read(endless, request_for(new=50))
+    slow = endless.generate(request_for(new=50))
+    first = await anext(slow)
+    await read(endless, request_for(new=120, seed=1))
+    await idle(endless)
+    assert Text([first, *[piece async for piece in slow]]) == whole
+
+
+async def test_texts_of_one_round_reach_the_event_loop_in_one_call(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    loop = asyncio.get_running_loop()
+    real = loop.call_soon_threadsafe
+
+    def count(callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        if callback is decode_thread._put_all:
+            calls.append(len(args[0]))
+        return real(callback, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+    gate = Gate(endless)
+    reading = [asyncio.create_task(read(endless, request_for(new=10, seed=seed))) for seed in range(3)]
+    await arrived(endless, 3)
+    gate.open()
+    await asyncio.gather(*reading)
+    assert calls == [3] * 10
+
+
+async def test_an_exception_in_a_step_fails_that_text_only(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [request_for(prompt, seed=2) for prompt in PROMPTS[:3]]
+    undisturbed = [await read(endless, request) for request in good]
+    bad = request_for("the stones", new=30)
+    prefill, step = Gpt2Decoder.prefill, Gpt2Decoder.step
+    broken: list[Any] = []
+
+    def mark(self: Gpt2Decoder, ids: Sequence[int]) -> tuple[Tensor, Any]:
+        logits, cache = prefill(self, ids)
+        if tuple(ids) == bad.prompt_ids:
+            broken.append(cache)
+        return logits, cache
+
+    def break_at_five(self: Gpt2Decoder, token: int, cache: Any) -> Tensor:
+        if any(cache is one for one in broken) and cache.get_seq_length() == len(bad.prompt_ids) + 5:
+            raise RuntimeError("a kernel that went wrong")
+        return step(self, token, cache)
+
+    monkeypatch.setattr(Gpt2Decoder, "prefill", mark)
+    monkeypatch.setattr(Gpt2Decoder, "step", break_at_five)
+    results = await asyncio.gather(*(read(endless, one) for one in [*good, bad]), return_exceptions=True)
+    assert results[:3] == undisturbed
+    assert isinstance(results[3], EngineFailed)
+    assert "a kernel that went wrong" in caplog.text
+    assert "kernel" not in str(results[3])
+    assert await read(endless, good[0]) == undisturbed[0]
+
+
+async def test_an_exception_while_scoring_fails_that_score_only(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Gpt2Decoder, "score", lambda *_: 1 / 0)
+    reading = asyncio.create_task(read(endless, request_for()))
+    with pytest.raises(EngineFailed):
+        await endless.score([[1]], [2])
+    assert "ZeroDivisionError" in caplog.text
+    assert (await reading).last.new_tokens == 30
+
+
+async def test_a_fault_between_two_steps_leaves_no_reader_waiting(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = decode_thread._advance
+    monkeypatch.setattr(decode_thread, "_advance", lambda _ticket: 1 / 0)
+    with pytest.raises(EngineFailed):
+        await read(endless, request_for())
+    monkeypatch.setattr(decode_thread, "_advance", real)
+    assert (await read(endless, request_for())).last.new_tokens == 30
+
+
+async def test_a_reader_whose_event_loop_is_closed_is_let_go(endless: LocalEngine, request_for: Make) -> None:
+    closed = asyncio.new_event_loop()
+    closed.close()
+    endless._thread.put(Ticket(endless._loading.result(), request_for(new=10**9), Reader(loop=closed)))
+    assert (await read(endless, request_for())).last.new_tokens == 30
+    await idle(endless)
+
+
+async def test_close_ends_all_readers_seated_or_waiting_and_those_who_score(pristine: Path, request_for: Make) -> None:
+    engine = LocalEngine(pristine, threads=1, device="cpu", max_stories=2)
+    await engine.load()
+    gate = Gate(engine)
+    reading = [asyncio.create_task(read(engine, request_for(new=10**9, seed=seed))) for seed in range(5)]
+    scoring = asyncio.create_task(engine.score([[1]], [2]))
+    await arrived(engine, 6)
+    closing = asyncio.create_task(engine.close())
+    await until(lambda: engine._thread._closing)
+    gate.open()
+    await closing
+    results = await asyncio.gather(*reading, scoring, return_exceptions=True)
+    assert [type(result) for result in results] == [ShuttingDown] * 6
+
+
+async def test_close_ends_a_text_in_the_middle_after_what_was_written(endless: LocalEngine, request_for: Make) -> None:
+    pieces = endless.generate(request_for(new=10**9))
+    assert (await anext(pieces)).new_tokens == 1
+    await endless.close()
+    with pytest.raises(ShuttingDown):
+        [piece async for piece in pieces]
+
+
+async def test_after_close_nothing_begins_and_closing_again_is_harmless(engine: LocalEngine, request_for: Make) -> None:
+    await engine.load()
+    await engine.close()
+    await engine.close()
+    assert not engine.ready
+    for call in (engine.load(), read(engine, request_for()), engine.score([[1]], [2])):
+        with pytest.raises(ShuttingDown):
+            await call
+    assert not any(thread.is_alive() for thread in engine._thread._executor._threads)
+
+
+async def test_generate_before_load_waits_for_the_model(engine: LocalEngine, request_for: Make) -> None:
+    assert not engine.ready
+    assert (await read(engine, request_for())).pieces
+    assert engine.ready

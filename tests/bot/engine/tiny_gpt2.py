@@ -1,0 +1,76 @@
+"""Tiny GPT-2 directories made on the spot: random weights, a byte-level tokenizer with an end token and two tags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from bot.engine.interface import FinishReason, GenerationRequest, Piece
+from bot.engine.local import LocalEngine
+
+END = "<|endoftext|>"
+TAGS = ("[FANTASY]", "[HORROR]")
+N_POSITIONS = 64
+SENTENCES = [
+    "Once upon a time a magic castle stood — above the sea, and a naïve dragon slept in its café 🐉.",
+    "The dragon woke; the castle burned, and the sea took the stones one by one.",
+]
+
+
+def tiny_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=310, special_tokens=[END], initial_alphabet=alphabet, show_progress=False, min_frequency=1
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.add_special_tokens([AddedToken(tag, special=True) for tag in TAGS])
+    tokenizer.add_tokens([AddedToken("世界", special=False), AddedToken("naïve", special=False)])
+    return tokenizer
+
+
+def write_model(directory: Path, tokenizer: Tokenizer) -> None:
+    torch.manual_seed(1)
+    vocab_size = tokenizer.get_vocab_size() + 6  # some rows of the embedding are padding, as after pad_to_multiple_of
+    end = tokenizer.token_to_id(END)
+    config = GPT2Config(
+        n_layer=2,
+        n_embd=32,
+        n_head=2,
+        n_positions=N_POSITIONS,
+        vocab_size=vocab_size,
+        bos_token_id=end,
+        eos_token_id=end,
+        initializer_range=0.4,  # so that greedy text is not one token for ever
+    )
+    GPT2LMHeadModel(config).save_pretrained(directory)
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
+@dataclass(frozen=True)
+class Text:
+    """What one reader got."""
+
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def last(self) -> Piece:
+        return self.pieces[-1]
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        return self.last.finish_reason
+
+
+async def read(engine: LocalEngine, request: GenerationRequest) -> Text:
+    return Text([piece async for piece in engine.generate(request)])

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from bot import console
+from bot.console import Console, parse
+from bot.errors import EmptyPrompt, StoryError
+from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate
+
+
+class ScriptedStoryteller:
+    genres = ("FANTASY", "HORROR")
+    min_length = 16
+    max_length = 400
+
+    def __init__(self) -> None:
+        self.requests: list[StoryRequest] = []
+
+    async def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:
+        self.requests.append(request)
+        if request.prompt == "nothing":
+            raise EmptyPrompt("There are no words in that prompt.")
+        text = "[FANTASY] The castle"
+        yield StoryUpdate(Stage.WRITING, "[FANTASY] The")
+        yield StoryUpdate(Stage.WRITING, text)
+        story = Story(request.prompt, "FANTASY", f"{text} sang.", 7, 5, 3, 1.0, 9.0, Ending.STOP, "m")
+        yield StoryUpdate(Stage.DONE, story.text, story)
+
+    async def genre_odds(self, prompt: str) -> dict[str, float]:
+        if not prompt.strip():
+            raise EmptyPrompt("There are no words in that prompt.")
+        return {"FANTASY": 0.25, "HORROR": 0.75}
+
+    async def load(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def typed(text: str) -> tuple[str, list[StoryRequest]]:
+    storyteller, sink = ScriptedStoryteller(), io.StringIO()
+    await Console(storyteller, io.StringIO(text), sink).run()
+    return sink.getvalue(), storyteller.requests
+
+
+async def test_a_story_is_printed_once_as_it_grows() -> None:
+    shown, requests = await typed("/story magic castle\n/quit\n/story never\n")
+    assert shown.count("[FANTASY] The castle sang.\n") == 1
+    assert "seed 7" in shown
+    assert [request.prompt for request in requests] == ["magic castle"]
+
+
+async def test_a_plain_line_is_a_prompt_and_the_end_of_input_ends_it() -> None:
+    _, requests = await typed("old house\n\n")
+    assert [request.prompt for request in requests] == ["old house"]
+
+
+async def test_options_are_typed_as_discord_shows_them() -> None:
+    assert parse("an old clock genre:HORROR length:80 seed:7") == StoryRequest("an old clock", "HORROR", 80, 7)
+    assert parse("time: the enemy") == StoryRequest("time: the enemy")
+
+
+async def test_an_error_is_a_sentence_and_the_console_goes_on() -> None:
+    shown, requests = await typed("/story nothing\n/story x length:long\n/dance\n/genres\n/help\n/story castle\n")
+    assert "There are no words in that prompt." in shown
+    assert "length: takes a whole number, not 'long'." in shown
+    assert "There is no command /dance." in shown
+    assert "FANTASY, HORROR" in shown
+    assert "/quit" in shown
+    assert [request.prompt for request in requests] == ["nothing", "castle"]
+
+
+async def test_once_prints_the_json_line_last(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await console.once(ScriptedStoryteller(), StoryRequest("castle"), as_json=True) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line == {
+        **{"prompt": "castle", "genre": "FANTASY", "text": "[FANTASY] The castle sang.", "seed": 7, "prompt_tokens": 5},
+        **{"new_tokens": 3, "ttft_ms": 1.0, "tok_per_s": 9.0, "finish_reason": "stop", "model": "m"},
+    }
+
+
+async def test_genres_prints_a_line_for_each_prompt_and_loses_none(capsys: pytest.CaptureFixture[str]) -> None:
+    status = await console.genres(ScriptedStoryteller(), ["a", " ", "b"], as_json=True)
+    captured = capsys.readouterr()
+    lines = [json.loads(line) for line in captured.out.splitlines()]
+    assert status == 2
+    assert [line["prompt"] for line in lines] == ["a", "b"]
+    assert lines[0]["genre"] == "HORROR"
+    assert lines[0]["probabilities"] == {"FANTASY": 0.25, "HORROR": 0.75}
+    assert "no words" in captured.err
+
+
+async def test_a_storyteller_that_ends_without_a_story_is_an_error() -> None:
+    class Silent(ScriptedStoryteller):
+        async def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:
+            yield StoryUpdate(Stage.WRITING, "[FANTASY] x")
+
+    with pytest.raises(StoryError):
+        await console.stream(Silent(), StoryRequest("castle"), None)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bot.errors import BadSetting
+from bot.settings import ROOT, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+
+
+def test_every_variable_is_in_the_example_with_a_comment() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    named = {match.group(1): number for number, line in enumerate(lines) if (match := re.match(r"([A-Z_]+)=", line))}
+    assert set(named) == {name.upper() for name in Settings.model_fields}
+    for name, number in named.items():
+        above = lines[number - 1]
+        assert above.startswith("#") or re.match(r"[A-Z_]+=", above), f"{name} has no comment"
+
+
+def test_the_example_is_a_valid_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", ROOT / ".env.example")
+    settings = load_settings()
+    assert settings.discord_token is None
+    assert settings == Settings.model_construct(**{**settings.model_dump()})
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    assert settings == load_settings()  # the example shows the defaults
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("STORY_LENGTH=120\nTHREADS=2\n", encoding="utf-8")
+    monkeypatch.setenv("STORY_LENGTH", "140")
+    settings = load_settings()
+    assert (settings.story_length, settings.threads) == (140, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("STORY_LENGTH", "many", "STORY_LENGTH can't be 'many'"),
+        ("STORY_LENGTH", "3", "greater than or equal to 16"),
+        ("MAX_STORIES", "0", "MAX_STORIES can't be '0'"),
+        ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("DISCORD_API_URL", "discord.com", "DISCORD_API_URL"),
+    ],
+)
+def test_a_wrong_value_names_the_variable_and_what_it_may_be(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSetting, match=re.escape(says)):
+        load_settings()
+
+
+def test_a_path_is_found_from_the_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_DIR", "models/mine")
+    assert load_settings().model_dir == ROOT / "models" / "mine"
+
+
+def test_the_token_is_not_shown_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCORD_TOKEN", "very.secret.token")
+    assert "secret.token" not in repr(load_settings())
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"STORY_LENGTH=\xff\xfe\n")
+    with pytest.raises(BadSetting, match=r"\.env"):
+        load_settings()
+
+
+def test_settings_can_not_be_changed() -> None:
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.story_length = 5  # type: ignore[misc]
