@@ -8,7 +8,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -16,7 +16,10 @@ from bot.errors import ModelUnavailable, StoryError
 from bot.settings import Settings, load_settings
 from bot.storyteller.story import StoryRequest
 
-_TOKEN_HELP = (
+if TYPE_CHECKING:
+    from bot.discord_ui.client import StoryBot
+
+_HOW_TO_DISCORD = (
     "No DISCORD_TOKEN in the environment or .env, so this is the terminal. To get one: discord.com/developers/applications, "
     "New Application, Bot, Reset Token; then put DISCORD_TOKEN=... into .env."
 )
@@ -91,7 +94,7 @@ def _dispatch(command: Run | ConsoleOptions | GenreOptions) -> int:
         if settings.discord_token is not None:
             _log_to_stderr(settings.log_level)
             return asyncio.run(_discord(settings, settings.discord_token.get_secret_value()))
-        print(_TOKEN_HELP, flush=True)
+        print(_HOW_TO_DISCORD, flush=True)
         command = ConsoleOptions()
     settings = load_settings(**({"model_dir": command.model.resolve()} if command.model else {}))
     _log_to_stderr("DEBUG" if settings.log_level == "DEBUG" else "WARNING")
@@ -151,14 +154,12 @@ async def _discord(settings: Settings, token: str) -> int:
         edit_interval_s=settings.edit_interval_s,
         max_stories_per_user=settings.max_stories_per_user,
     )
-    serving = asyncio.create_task(
-        serve(token, bot, api_url=settings.discord_api_url, gateway_url=settings.discord_gateway_url)
-    )
+    serving = asyncio.create_task(serve(token, bot, api_url=settings.discord_api_url, gateway_url=settings.discord_gateway_url))
     loading = asyncio.create_task(storyteller.load())
     try:
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not serving.done() and isinstance(fault := loading.exception(), ModelUnavailable):
-            await bot.close()
+            await _leave(bot, serving)
             raise fault
         await serving
     finally:
@@ -167,6 +168,15 @@ async def _discord(settings: Settings, token: str) -> int:
             await loading
         await storyteller.close()
     return 0
+
+
+async def _leave(bot: StoryBot, serving: asyncio.Task[None]) -> None:
+    """Let those who wait read why there will be no story, then leave Discord."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await bot.wait_until_idle()
+    serving.cancel()
+    await asyncio.wait({serving})
 
 
 def _log_to_stderr(level: str) -> None:

@@ -11,9 +11,5 @@ from bot.storyteller.storyteller import ModelStoryteller
 def build_storyteller(settings: Settings) -> ModelStoryteller:
     """The storyteller over the local engine; nothing heavy is imported or loaded yet. Raises ModelUnavailable."""
     model = describe(settings.model_dir)
-    engine = LocalEngine(
-        model.directory, threads=settings.threads, device=settings.device, max_stories=settings.max_stories
-    )
-    return ModelStoryteller(
-        engine, model, default_length=settings.story_length, max_length=settings.max_story_length
-    )
+    engine = LocalEngine(model.directory, threads=settings.threads, device=settings.device, max_stories=settings.max_stories)
+    return ModelStoryteller(engine, model, default_length=settings.story_length, max_length=settings.max_story_length)

@@ -108,10 +108,11 @@ async def stream(storyteller: Storyteller, request: StoryRequest, sink: TextIO |
         async for update in updates:
             if update.stage is Stage.LOADING:
                 print("The model is loading ...", file=sys.stderr, flush=True)
-                continue
-            # What is trimmed at the end stands already; a terminal can't take it back, so the ellipsis is all that is added.
-            write(update.text[len(shown) :] if update.text.startswith(shown) else "")
-            shown = update.text if len(update.text) > len(shown) else shown
+            elif update.text.startswith(shown):
+                write(update.text[len(shown) :])
+                shown = update.text
+            elif len(update.text) < len(shown):
+                write("…")  # the end was trimmed, and a terminal can't take back what it shows
             if sink:
                 sink.flush()
             if update.story is not None:

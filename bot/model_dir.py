@@ -70,7 +70,7 @@ def _codec(directory: Path) -> StoryCodec:
         return StoryCodec(tokenizer, story_format)
     except FormatError as error:
         raise ModelUnavailable(f"{directory} is no storyteller's model: {error}. {_HOW_TO}") from None
-    except Exception as error:  # noqa: BLE001 (tokenizers raises bare Exception for a torn file)
+    except Exception as error:
         raise ModelUnavailable(f"{directory / 'tokenizer.json'} is torn ({error}): copy the model again.") from error
 
 

@@ -31,19 +31,31 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    discord_token: SecretStr | None = Field(None, description="the bot's token; without one the storyteller runs in the terminal")
+    discord_token: SecretStr | None = Field(
+        None, description="the bot's token; without one the storyteller runs in the terminal"
+    )
     model_dir: Path = Field(default_factory=default_model_dir, description="the directory of the model that tells the stories")
-    story_length: int = Field(300, ge=16, le=4096, description="new tokens of a story at most, when nobody says; 4 are about 3 words")
-    max_story_length: int = Field(1000, ge=16, le=4096, description="the longest story that a person may ask for, in new tokens")
+    story_length: int = Field(
+        300, ge=16, le=4096, description="new tokens of a story at most, when nobody says; 4 are about 3 words"
+    )
+    max_story_length: int = Field(
+        1000, ge=16, le=4096, description="the longest story that a person may ask for, in new tokens"
+    )
     max_stories: int = Field(8, ge=1, le=256, description="stories written at the same time; more wait in order")
     max_stories_per_user: int = Field(2, ge=1, le=100, description="stories that one person may have waiting or growing")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs; auto takes a GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where the model runs; auto takes a GPU where there is one"
+    )
     threads: int | None = Field(None, ge=1, le=512, description="CPU threads of the model; unset, torch chooses")
     edit_interval_s: float = Field(1.2, ge=0.2, le=30, description="seconds between two edits of a growing story")
     state_dir: Path = Field(ROOT / ".state", description="where the bot keeps what it must remember between two starts")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much the log says")
-    discord_api_url: str | None = Field(None, pattern=r"^https?://", description="an HTTP proxy in place of Discord's API, as https://host/api/v10")
-    discord_gateway_url: str | None = Field(None, pattern=r"^wss?://", description="a gateway proxy in place of Discord's, as wss://host")
+    discord_api_url: str | None = Field(
+        None, pattern=r"^https?://", description="an HTTP proxy in place of Discord's API, as https://host/api/v10"
+    )
+    discord_gateway_url: str | None = Field(
+        None, pattern=r"^wss?://", description="a gateway proxy in place of Discord's, as wss://host"
+    )
 
     @field_validator("model_dir", "state_dir")
     @classmethod

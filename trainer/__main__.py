@@ -12,8 +12,7 @@ from trainer.errors import TrainerError
 from trainer.settings import EvaluateSettings, TrainSettings
 
 Command = (
-    Annotated[TrainSettings, tyro.conf.subcommand("train")]
-    | Annotated[EvaluateSettings, tyro.conf.subcommand("evaluate")]
+    Annotated[TrainSettings, tyro.conf.subcommand("train")] | Annotated[EvaluateSettings, tyro.conf.subcommand("evaluate")]
 )
 
 

@@ -48,7 +48,7 @@ def known_prompts(passages: Sequence[Passage], seed: int, most: int = 400) -> li
 
 @torch.no_grad()
 def log_likelihood(model: GPT2LMHeadModel, codec: StoryCodec, prompt: str) -> torch.Tensor:
-    """log P(prompt | tag) in nats for each tag of the format, in its order; one forward of a row for each tag."""
+    """Log P(prompt | tag) in nats for each tag of the format, in its order; one forward of a row for each tag."""
     prompt_ids = codec.encode_prompt(prompt)[: model.config.n_positions - 1]
     rows = torch.tensor([[codec.tag_id(genre), *prompt_ids] for genre in codec.format.genres], device=model.device)
     output: Any = model(input_ids=rows, use_cache=False)

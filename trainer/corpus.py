@@ -76,7 +76,9 @@ def make_passages(
         for number, passage in enumerate(cut(text.text, room, count)):
             # What introduces the whole text introduces its first passage only.
             first = number == 0
-            pieces.append(replace(text, text=passage, prompt=text.prompt if first else None, title=text.title if first else None))
+            pieces.append(
+                replace(text, text=passage, prompt=text.prompt if first else None, title=text.title if first else None)
+            )
         if done % 100 == 0:
             progress(done)
     progress(len(texts))

@@ -47,9 +47,7 @@ class Score:
 
     def __add__(self, other: Score) -> Score:
         """Both together."""
-        return Score(
-            self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes, self.stories + other.stories
-        )
+        return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes, self.stories + other.stories)
 
     def as_dict(self) -> dict[str, float]:
         """For the JSON line."""
@@ -106,7 +104,9 @@ class HeldOut:
         return -sum(n * math.log(n / total) for n in counts.values()) / total
 
     @torch.no_grad()
-    def score(self, model: GPT2LMHeadModel, batch_size: int = 8, progress: Callable[[int], None] = lambda _: None) -> list[Score]:
+    def score(
+        self, model: GPT2LMHeadModel, batch_size: int = 8, progress: Callable[[int], None] = lambda _: None
+    ) -> list[Score]:
         """One score for each story, in order. The model's mode is put back afterwards."""
         was_training = model.training
         model.eval()

@@ -77,8 +77,8 @@ def _genres(calibrated: Calibrated | None) -> str:
     if calibrated is None:
         return "## Genre of a prompt\n\nNot calibrated: too few held-out prompts whose genre is known."
     return (
-        f"## Genre of a prompt\n\nOf {calibrated.prompts} held-out prompts {calibrated.accuracy_before:.1%} are given their genre "
-        f"by the model alone and {calibrated.accuracy:.1%} after calibration, which was fitted on these same prompts."
+        f"## Genre of a prompt\n\nOf {calibrated.prompts} held-out prompts {calibrated.accuracy_before:.1%} are given their "
+        f"genre by the model alone and {calibrated.accuracy:.1%} after calibration, which was fitted on these same prompts."
     )
 
 

@@ -63,7 +63,7 @@ def open_model(directory: Path) -> tuple[GPT2LMHeadModel, StoryCodec]:
         model = GPT2LMHeadModel.from_pretrained(directory, use_safetensors=True, local_files_only=True, dtype="float32")
     except FormatError as error:
         raise BaseUnavailable(f"{directory} is no model of this trainer: {error}.") from None
-    except Exception as error:  # noqa: BLE001 (tokenizers raises bare Exception for a torn file)
+    except Exception as error:
         reason = str(error).strip().split("\n", 1)[0][:160]
         raise BaseUnavailable(f"The model in {directory} can't be read ({reason}): copy it again.") from error
     return model, codec

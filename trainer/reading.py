@@ -124,12 +124,12 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except json.JSONDecodeError as error:
             raise CorpusError(f"{path}:{number} is not JSON ({error.msg} at column {error.colno}): mend the line.") from None
         if not isinstance(record, dict):
-            raise CorpusError(f"{path}:{number} is JSON but not an object with fields: write {{\"text\": …}} lines.")
+            raise CorpusError(f'{path}:{number} is JSON but not an object with fields: write {{"text": …}} lines.')
         yield number, cast("dict[str, Any]", record)
 
 
 def from_record(record: Mapping[str, Any], origin: str, held_out: bool) -> SourceText | None:
-    """One record's text; None where it is blank. Raises CorpusError at a record without a text or with a field of another type."""
+    """One record's text; None where it is blank. Raises CorpusError at one without a text or with a field of another type."""
     name = next((name for name in TEXT_FIELDS if name in record), None)
     if name is None:
         raise CorpusError(f"{origin} has no field {' or '.join(TEXT_FIELDS)}; it has: {', '.join(record) or 'nothing'}.")
@@ -174,8 +174,9 @@ def _read_data_set(name: str) -> Iterator[SourceText]:
                 yield text
     except CorpusError:
         raise
-    except Exception as error:  # noqa: BLE001 (the hub's client raises dozens of types; each means the same to a person)
+    except Exception as error:  # the hub's client raises dozens of types; each means the same to a person
+        reason = f"{type(error).__name__}: {one_line(str(error))[:160]}"
         raise CorpusError(
-            f"The data set {name} can't be read from the Hugging Face hub ({type(error).__name__}: {one_line(str(error))[:200]}). "
+            f"The data set {name} can't be read from the Hugging Face hub ({reason}). "
             "Check the id and the network, or give a file."
         ) from error

@@ -28,7 +28,9 @@ _CHUNK = 2_000
 class StoryTokens:
     """The tokens of each passage's text, flat in memory."""
 
-    def __init__(self, passages: Sequence[Passage], codec: StoryCodec, progress: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self, passages: Sequence[Passage], codec: StoryCodec, progress: Callable[[int], None] = lambda _: None
+    ) -> None:
         """Tokenises all texts, on all cores."""
         self.passages = passages
         self.codec = codec
@@ -88,8 +90,8 @@ class StoryRows(Dataset[dict[str, torch.Tensor]]):
         for index, prompt in enumerate(prompts):
             length = self._stories.text_length(index) + frame
             if length + len(prompt) > self._block:
-                prompts[index] = prompt = []
-            lengths.append(length + len(prompt))
+                prompts[index] = []
+            lengths.append(length + len(prompts[index]))
         self._prompts = prompts
         self._rows = pack(lengths, self._block)
         random.shuffle(self._rows)

@@ -133,24 +133,27 @@ class StoryFormat:
         """Read story_format.json. Raises FormatError, which says what is wrong with it."""
         path = directory / FILE_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            calibration = cast("dict[str, Any]", content.get("calibration", {}))
-            if content["version"] != VERSION:
-                raise FormatError(f"{path} has version {content['version']}, and this program reads version {VERSION}")
-            return cls(
-                tuple(str(name) for name in content["genres"]),
-                GenreCalibration(
-                    float(calibration.get("temperature", 1.0)),
-                    {str(tag): float(value) for tag, value in calibration.get("bias", {}).items()},
-                ),
-                tuple(str(name) for name in content.get("scripts", ())),
-            )
+            return cls._parse(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise FormatError(f"{path} is missing") from None
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path} can't be read: {error!r}") from None
+
+    @classmethod
+    def _parse(cls, content: dict[str, Any]) -> StoryFormat:
+        if content["version"] != VERSION:
+            raise FormatError(f"its version is {content['version']}, and this program reads version {VERSION}")
+        calibration = cast("dict[str, Any]", content.get("calibration", {}))
+        return cls(
+            tuple(str(name) for name in content["genres"]),
+            GenreCalibration(
+                float(calibration.get("temperature", 1.0)),
+                {str(tag): float(value) for tag, value in calibration.get("bias", {}).items()},
+            ),
+            tuple(str(name) for name in content.get("scripts", ())),
+        )
 
 
 class StoryCodec:

@@ -1,8 +1,8 @@
 """One training from sources to a model directory: read, cut, tokenise, pack, teach, calibrate, write.
 
-    models/NAME/                 the model, when it is taught
-    models/NAME/checkpoints/     where a training that was cut off goes on from
-    models/NAME/training.json    the settings it was started with, and the curve so far
+models/NAME/                 the model, when it is taught
+models/NAME/checkpoints/     where a training that was cut off goes on from
+models/NAME/training.json    the settings it was started with, and the curve so far
 """
 
 from __future__ import annotations
@@ -113,7 +113,11 @@ def train(settings: TrainSettings) -> int:
     held_out = HeldOut(_spread(lessons.held_out, 400), lessons.codec, lessons.block) if lessons.held_out else None
     stop = StopCleanly()
     trainer = StoryTrainer(
-        model=model, args=_arguments(settings, held_out is not None), train_dataset=rows, held_out=held_out, callbacks=[stop]
+        model=model,
+        args=_arguments(settings, held_out is not None),
+        train_dataset=rows,
+        held_out=held_out,
+        callbacks=[stop],
     )
     _say_plan(settings, model, rows, trainer.args)
     started = time.monotonic()

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _CUT_MARK = " …"  # ends the last page that a story may have, if there is more
 
 
-class NoWayLeft(Exception):  # noqa: N818 - an outcome, not a fault
+class NoWayLeft(Exception):
     """Neither the interaction, nor the channel, nor a direct message takes the story."""
 
 

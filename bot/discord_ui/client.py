@@ -108,9 +108,7 @@ class StoryBot(discord.Client):
 class _Tree(app_commands.CommandTree[StoryBot]):
     """Answers what goes wrong before a story begins; `tell` answers the rest."""
 
-    async def on_error(
-        self, interaction: discord.Interaction[StoryBot], error: app_commands.AppCommandError, /
-    ) -> None:
+    async def on_error(self, interaction: discord.Interaction[StoryBot], error: app_commands.AppCommandError, /) -> None:
         if isinstance(error, (app_commands.CommandNotFound, app_commands.CommandSignatureMismatch)):
             _log.warning("Discord still shows an older /story: %s", error)
             sentence = wording.OUTDATED
@@ -138,9 +136,7 @@ async def _defer(interaction: discord.Interaction[discord.Client]) -> list[Surfa
     Nothing is returned when another process has answered it.
     """
     channel_id = interaction.channel_id
-    elsewhere: list[Surface] = (
-        [ChannelSurface(interaction.client.get_partial_messageable(channel_id))] if channel_id else []
-    )
+    elsewhere: list[Surface] = [ChannelSurface(interaction.client.get_partial_messageable(channel_id))] if channel_id else []
     elsewhere.append(ChannelSurface(interaction.user))
     try:
         await interaction.response.defer(thinking=True)

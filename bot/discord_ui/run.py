@@ -43,12 +43,14 @@ async def serve(token: str, bot: StoryBot, *, api_url: str | None = None, gatewa
         async with bot:
             connected = asyncio.create_task(_stay_connected(bot, token), name="discord")
             stopped = asyncio.create_task(stop.wait(), name="stop")
-            await asyncio.wait({connected, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if not connected.done():
-                await _say_farewell(bot)
+            try:
+                await asyncio.wait({connected, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not connected.done():
+                    await _say_farewell(bot)
+            finally:
                 connected.cancel()
-                await asyncio.wait({connected})
+                stopped.cancel()
+                await asyncio.wait({connected, stopped})
             if not connected.cancelled():
                 connected.result()
 

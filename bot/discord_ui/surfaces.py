@@ -21,15 +21,15 @@ import discord
 from bot.discord_ui import limits
 
 
-class ReaderLeft(Exception):  # noqa: N818 - an outcome, not a fault
+class ReaderLeft(Exception):
     """The message was deleted, so nobody reads on."""
 
 
-class WayClosed(Exception):  # noqa: N818 - an outcome, not a fault
+class WayClosed(Exception):
     """Nothing can be shown here any more, or ever: the token is dead, or the bot may not write here."""
 
 
-class Unreachable(Exception):  # noqa: N818 - an outcome, not a fault
+class Unreachable(Exception):
     """Discord or the network has a hiccup; the same call may work in a moment."""
 
 
@@ -105,9 +105,7 @@ class ChannelSurface:
         """Send a message. The nonce stays until it has arrived, so that a second try can't show it twice."""
         with _outcomes():
             if self._reply_to is not None:
-                message = await self._reply_to.reply(
-                    content, mention_author=False, suppress_embeds=True, nonce=self._nonce
-                )
+                message = await self._reply_to.reply(content, mention_author=False, suppress_embeds=True, nonce=self._nonce)
             else:
                 message = await self._channel.send(content, suppress_embeds=True, nonce=self._nonce)
         self._reply_to = None

@@ -25,7 +25,7 @@ _ENDINGS = {
 }
 
 
-class TooManyStories(StoryError):  # noqa: N818 - named like its siblings
+class TooManyStories(StoryError):
     """One person has as many stories in flight as this storyteller tells them at once."""
 
     def __init__(self, limit: int) -> None:

@@ -118,7 +118,7 @@ class DecodeThread:
         with self._lock:
             arrived, closing = list(self._inbox), self._closing
             self._inbox.clear()
-            self._running = bool(arrived or self._waiting or self._seated)
+            self._running = busy = bool(arrived or self._waiting or self._seated)
         self._waiting.extend(job for job in arrived if isinstance(job, Ticket))
         for job in arrived:
             if isinstance(job, Errand):
@@ -127,7 +127,7 @@ class DecodeThread:
             self._seated += self._waiting
             self._waiting.clear()
             self._end_all(ShuttingDown("The storyteller closed in the middle of this story."))
-        return self._running
+        return busy  # not the field: a new text may set it again by now, and has then begun a run of its own
 
     def _round(self) -> None:
         """A step for each seated text, and one hand-over for all of them."""

@@ -84,7 +84,7 @@ class Engine(Protocol):
         ...
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """log P(continuation | prefix) in nats for each prefix; the prefixes have the same length."""
+        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length."""
         ...
 
     async def close(self) -> None:

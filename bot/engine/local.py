@@ -113,9 +113,7 @@ class LocalEngine:
             raise
         except Exception as error:
             logger.exception("loading %s failed", self._model_dir)
-            raise ModelUnavailable(
-                f"The model in {self._model_dir} can't be loaded. The host's log says why."
-            ) from error
+            raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
         return model
 

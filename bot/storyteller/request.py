@@ -89,7 +89,9 @@ def _length(length: int | None, limits: Limits) -> int:
     if length is None:
         return limits.default_length
     if not MIN_LENGTH <= length <= limits.max_length:
-        raise BadLength(f"A story has from {MIN_LENGTH} to {limits.max_length} tokens here, not {length}. Choose a length between.")
+        raise BadLength(
+            f"A story has from {MIN_LENGTH} to {limits.max_length} tokens here, not {length}. Choose a length between."
+        )
     return length
 
 

@@ -150,9 +150,7 @@ async def test_a_dead_token_moves_the_story_into_the_channel(simcord_env, alice,
     assert channel.last_message.content == f"{CASTLE}\n-# seed 4711"
 
 
-async def test_where_the_bot_may_not_write_a_dead_token_moves_the_story_to_a_direct_message(
-    simcord_env, alice, channel
-):
+async def test_where_the_bot_may_not_write_a_dead_token_moves_the_story_to_a_direct_message(simcord_env, alice, channel):
     simcord_env.inject_error("PATCH", "/webhooks/*", status=401, code=50027, times=None)
     simcord_env.inject_error("POST", f"/channels/{channel.id}/messages", status=403, code=50013, times=None)
     await alice.slash(channel, "story", prompt="magic castle")

@@ -77,8 +77,16 @@ async def test_once_prints_the_json_line_last(capsys: pytest.CaptureFixture[str]
     assert await console.once(ScriptedStoryteller(), StoryRequest("castle"), as_json=True) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line == {
-        **{"prompt": "castle", "genre": "FANTASY", "text": "[FANTASY] The castle sang.", "seed": 7, "prompt_tokens": 5},
-        **{"new_tokens": 3, "ttft_ms": 1.0, "tok_per_s": 9.0, "finish_reason": "stop", "model": "m"},
+        "prompt": "castle",
+        "genre": "FANTASY",
+        "text": "[FANTASY] The castle sang.",
+        "seed": 7,
+        "prompt_tokens": 5,
+        "new_tokens": 3,
+        "ttft_ms": 1.0,
+        "tok_per_s": 9.0,
+        "finish_reason": "stop",
+        "model": "m",
     }
 
 
@@ -91,6 +99,18 @@ async def test_genres_prints_a_line_for_each_prompt_and_loses_none(capsys: pytes
     assert lines[0]["genre"] == "HORROR"
     assert lines[0]["probabilities"] == {"FANTASY": 0.25, "HORROR": 0.75}
     assert "no words" in captured.err
+
+
+async def test_a_trimmed_end_is_marked_where_it_can_not_be_taken_back() -> None:
+    class Trimming(ScriptedStoryteller):
+        async def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:
+            yield StoryUpdate(Stage.WRITING, "[FANTASY] It sang. The cas")
+            story = Story("x", "FANTASY", "[FANTASY] It sang.", 7, 5, 3, 1.0, 9.0, Ending.LENGTH, "m")
+            yield StoryUpdate(Stage.DONE, story.text, story)
+
+    sink = io.StringIO()
+    await console.stream(Trimming(), StoryRequest("castle"), sink)
+    assert sink.getvalue() == "[FANTASY] It sang. The cas…\n"
 
 
 async def test_a_storyteller_that_ends_without_a_story_is_an_error() -> None:

@@ -29,7 +29,7 @@ def test_the_example_is_a_valid_env_file(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(Settings.model_config, "env_file", ROOT / ".env.example")
     settings = load_settings()
     assert settings.discord_token is None
-    assert settings == Settings.model_construct(**{**settings.model_dump()})
+    assert settings == Settings.model_construct(**settings.model_dump())
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     assert settings == load_settings()  # the example shows the defaults
 

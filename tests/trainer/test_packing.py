@@ -15,7 +15,9 @@ def test_every_story_is_in_one_row_and_no_row_is_over_full(lengths: list[int]) -
     assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
     assert all(sum(lengths[index] for index in row) <= 64 for row in rows)
     # Best fit decreasing needs at most 11/9 of the best packing and 1 more row (Johnson 1973).
-    assert len(rows) <= -(-sum(lengths) // 64) * 11 / 9 + 1 or len(rows) <= sum(2 * length > 64 for length in lengths) * 11 / 9 + 1
+    assert (
+        len(rows) <= -(-sum(lengths) // 64) * 11 / 9 + 1 or len(rows) <= sum(2 * length > 64 for length in lengths) * 11 / 9 + 1
+    )
 
 
 def test_a_story_longer_than_a_row_is_refused() -> None:

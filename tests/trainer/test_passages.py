@@ -24,7 +24,10 @@ def test_passages_hold_every_word_in_order_and_fit(text: str, room: int) -> None
 
 def test_a_cut_is_at_a_paragraph_end_where_it_can_be() -> None:
     paragraphs = ["One two three. Four five six.", "Seven eight nine. Ten.", "Eleven twelve."]
-    assert cut("\n\n".join(paragraphs), 60, count_characters) == ["\n\n".join(paragraphs[:1]), "\n\n".join(paragraphs[1:])]
+    assert cut("\n\n".join(paragraphs), 60, count_characters) == [
+        "\n\n".join(paragraphs[:1]),
+        "\n\n".join(paragraphs[1:]),
+    ]
 
 
 def test_a_paragraph_that_is_too_long_is_cut_at_sentence_ends() -> None:

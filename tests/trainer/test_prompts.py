@@ -16,15 +16,19 @@ def test_a_story_without_a_prompt_gets_title_keywords_first_sentence_and_sometim
     finder = PromptFinder([TEXT, *(f"The man {n} went to the house in the morning." for n in range(50))])
     sources = finder.find(TEXT, title="Eight Arms")
     drawn = {sources.draw(Random(seed)) for seed in range(400)}
-    assert {"Eight Arms", "", "The octopus wound the clock.", "octopus clock", "octopus"} <= drawn
+    assert {"Eight Arms", "", "The octopus wound the clock."} <= drawn
+    keywords = {*sources.keywords, ""}
+    by_keywords = drawn - {"Eight Arms", "The octopus wound the clock."}
+    assert len(by_keywords) > 20
+    assert all(set(prompt.replace(",", "").split(" ")) <= keywords for prompt in by_keywords)
     assert all(len(prompt.split()) <= MAX_WORDS for prompt in drawn)
 
 
 def test_keywords_are_of_this_story_and_not_of_all() -> None:
     finder = PromptFinder([TEXT, *(f"The man {n} went to the house in the morning." for n in range(50))])
     keywords = finder.find(TEXT).keywords
-    assert keywords[:2] == ("octopus", "clock")
-    assert "the" not in keywords[:3]
+    assert {"octopus", "clock"} <= set(keywords)
+    assert not {"the", "morning"} & set(keywords)
 
 
 def test_the_same_random_state_draws_the_same_prompt() -> None:

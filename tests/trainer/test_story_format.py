@@ -89,7 +89,14 @@ def test_only_a_leading_tag_chooses_the_genre(text: str, expected: tuple[str | N
 
 @pytest.mark.parametrize(
     ("label", "name"),
-    [("sci fi", "SCI-FI"), ("[Fairy-Tale]", "FAIRY-TALE"), (" horror ", "HORROR"), ("", None), ("a/b", None), ("9", None)],
+    [
+        ("sci fi", "SCI-FI"),
+        ("[Fairy-Tale]", "FAIRY-TALE"),
+        (" horror ", "HORROR"),
+        ("", None),
+        ("a/b", None),
+        ("9", None),
+    ],
 )
 def test_labels_become_names_of_tags(label: str, name: str | None) -> None:
     assert genre_name(label) == name

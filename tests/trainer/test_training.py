@@ -157,7 +157,9 @@ def test_a_base_that_is_no_gpt2_is_refused(stories_file: Path, tmp_path: Path, c
     assert "teaches GPT-2 only" in capsys.readouterr().err
 
 
-def test_a_torn_model_is_named_by_evaluate(taught: Path, stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_model_is_named_by_evaluate(
+    taught: Path, stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torn = tmp_path / "torn"
     torn.mkdir()
     for file in taught.iterdir():

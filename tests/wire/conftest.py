@@ -12,11 +12,7 @@ from discord_server.openapi import find_openapi
 def pytest_report_header() -> str:
     """Say whether bodies are checked against Discord's schema: the tests pass without the file too."""
     path = find_openapi()
-    return (
-        f"wire: bodies are checked against {path}"
-        if path
-        else "wire: no OpenAPI file, bodies are checked by our rules only"
-    )
+    return f"wire: bodies are checked against {path}" if path else "wire: no OpenAPI file, bodies are checked by our rules only"
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ class SmallBot(discord.Client):
 
     def __init__(self, intents: discord.Intents | None = None) -> None:
         some = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
-        super().__init__(
-            intents=intents or some, allowed_mentions=discord.AllowedMentions.none(), guild_ready_timeout=0.01
-        )
+        super().__init__(intents=intents or some, allowed_mentions=discord.AllowedMentions.none(), guild_ready_timeout=0.01)
         self.edits = 2
         self.heard: list[discord.Message] = []
         self.tree = app_commands.CommandTree(self)

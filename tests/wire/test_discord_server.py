@@ -26,9 +26,7 @@ async def test_a_bot_logs_in_and_uploads_its_commands_once(discord_server: Disco
 
 
 @pytest.mark.parametrize("context", ["guild", "dm", "user_install", "group_dm"])
-async def test_a_command_defers_edits_and_follows_up(
-    discord_server: DiscordServer, bot: SmallBot, context: Context
-) -> None:
+async def test_a_command_defers_edits_and_follows_up(discord_server: DiscordServer, bot: SmallBot, context: Context) -> None:
     told = await discord_server.slash("story", {"prompt": "castle", "length": 3}, context=context)
     await told.wait_until(lambda i: i.followups)
     assert told.callback
@@ -128,9 +126,7 @@ async def test_a_wrong_token_is_refused(discord_server: DiscordServer, monkeypat
     assert discord_server.requests[0].status == 401
 
 
-async def test_a_disallowed_intent_closes_the_gateway(
-    discord_server: DiscordServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disallowed_intent_closes_the_gateway(discord_server: DiscordServer, monkeypatch: pytest.MonkeyPatch) -> None:
     discord_server.configure(disallowed_intents=discord.Intents(message_content=True).value)
     wants_all = SmallBot(discord.Intents.all())
     async with running(wants_all, discord_server, monkeypatch) as task:

@@ -127,6 +127,16 @@ async def test_a_second_signal_ends_at_once(monkeypatch):
     assert statuses == [128 + signal.SIGTERM]
 
 
+async def test_a_cancelled_serve_leaves_nothing_running():
+    bot = FakeBot()
+    serving = asyncio.create_task(serve("token", bot))
+    await bot.connected.wait()
+    serving.cancel()
+    await asyncio.wait({serving})
+    assert bot.steps == ["client closed"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_another_discord_is_named_in_one_place():
     bot = FakeBot(login=TimeoutError())
     with pytest.raises(DiscordUnavailable):

@@ -112,9 +112,7 @@ async def test_streamed_equals_whole(
     assert set(whole[len(text.text) :]) <= {"\ufffd"}
 
 
-async def test_the_same_seed_gives_the_same_text_alone_or_among_seven_others(
-    endless: LocalEngine, request_for: Make
-) -> None:
+async def test_the_same_seed_gives_the_same_text_alone_or_among_seven_others(endless: LocalEngine, request_for: Make) -> None:
     requests = [request_for(prompt, new=40 + 15 * at, seed=at, **SAMPLING) for at, prompt in enumerate(PROMPTS)]
     alone = [await read(endless, request) for request in requests]
     together = await asyncio.gather(*(read(endless, request) for request in requests))
@@ -190,9 +188,7 @@ async def test_a_text_longer_than_the_context_goes_on_and_keeps_its_prompt(
 ) -> None:
     read_again: list[Sequence[int]] = []
     prefill = Gpt2Decoder.prefill
-    monkeypatch.setattr(
-        Gpt2Decoder, "prefill", lambda self, ids: (read_again.append(tuple(ids)), prefill(self, ids))[1]
-    )
+    monkeypatch.setattr(Gpt2Decoder, "prefill", lambda self, ids: (read_again.append(tuple(ids)), prefill(self, ids))[1])
     request = request_for(new=5 * N_POSITIONS)
     text = await read(endless, request)
     assert text.last.new_tokens == 5 * N_POSITIONS
@@ -288,9 +284,7 @@ async def test_score_equals_the_sum_of_log_softmax_by_hand(
     assert len(set(scores)) == 3
 
 
-async def test_score_is_answered_between_the_steps_of_texts_that_do_not_end(
-    endless: LocalEngine, request_for: Make
-) -> None:
+async def test_score_is_answered_between_the_steps_of_texts_that_do_not_end(endless: LocalEngine, request_for: Make) -> None:
     alone = await endless.score([[1], [2]], [3, 4])
     async with aclosing(endless.generate(request_for(new=10**9))) as pieces:
         await anext(pieces)
@@ -327,9 +321,7 @@ async def test_the_event_loop_goes_on_while_a_step_takes_its_time(
     assert (await reading).last.new_tokens == 30
 
 
-async def test_a_reader_that_does_not_read_holds_nobody_up_and_loses_nothing(
-    endless: LocalEngine, request_for: Make
-) -> None:
+async def test_a_reader_that_does_not_read_holds_nobody_up_and_loses_nothing(endless: LocalEngine, request_for: Make) -> None:
     whole = await read(endless, request_for(new=50))
     slow = endless.generate(request_for(new=50))
     first = await anext(slow)

@@ -20,7 +20,9 @@ def test_a_prompt_without_words_is_refused_with_an_example(model: ModelDescripti
         order(model, prompt)
 
 
-@pytest.mark.parametrize("prompt", ["a 🐉", "1984", "```code``` castle", "@everyone in the castle", "café", "naïve <|endoftext|>"])
+@pytest.mark.parametrize(
+    "prompt", ["a 🐉", "1984", "```code``` castle", "@everyone in the castle", "café", "naïve <|endoftext|>"]
+)
 def test_a_prompt_with_words_is_taken_as_it_is(model: ModelDescription, prompt: str) -> None:
     assert order(model, prompt).prompt == prompt
 

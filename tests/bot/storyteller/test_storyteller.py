@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from scripted_engine import ScriptedEngine
 
@@ -30,7 +32,7 @@ async def test_a_story_grows_and_opens_with_its_tag(model: ModelDescription) -> 
     assert [update.stage for update in updates] == [Stage.LOADING] + [Stage.WRITING] * 4 + [Stage.DONE]
     growing = [update.text for update in updates[1:-1]]
     assert growing[:3] == ["[FANTASY] The", "[FANTASY] The castle", "[FANTASY] The castle sang."]
-    assert all(after.startswith(before) for before, after in zip(growing, growing[1:], strict=False))
+    assert all(after.startswith(before) for before, after in pairwise(growing))
     story = updates[-1].story
     assert story is not None
     assert (story.text, story.genre, story.seed) == ("[FANTASY] The castle sang.", "FANTASY", 7)
@@ -72,9 +74,9 @@ async def test_a_named_genre_wins_over_a_typed_tag(model: ModelDescription) -> N
 
 
 async def test_a_story_at_its_length_ends_with_its_last_whole_sentence(model: ModelDescription) -> None:
-    engine = ScriptedEngine(["It was late. ", "The door", " ope"], finish=FinishReason.LENGTH)
+    engine = ScriptedEngine(["It was late in the house. ", "The door", " ope"], finish=FinishReason.LENGTH)
     story = await story_of(engine, model, StoryRequest("door", "HORROR"))
-    assert (story.text, story.finish_reason) == ("[HORROR] It was late.", Ending.LENGTH)
+    assert (story.text, story.finish_reason) == ("[HORROR] It was late in the house.", Ending.LENGTH)
 
 
 async def test_a_story_that_ends_before_its_first_word_is_tried_again(model: ModelDescription) -> None:

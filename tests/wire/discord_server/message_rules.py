@@ -93,9 +93,7 @@ def _check_components(components: list[Json]) -> None:
     ids = [part["custom_id"] for part in every if part.get("custom_id") is not None]
     for custom_id in ids:
         if not 1 <= len(custom_id) <= MAX_CUSTOM_ID:
-            raise invalid_form(
-                f"custom_id {custom_id!r} has {len(custom_id)} characters; Discord takes {MAX_CUSTOM_ID}"
-            )
+            raise invalid_form(f"custom_id {custom_id!r} has {len(custom_id)} characters; Discord takes {MAX_CUSTOM_ID}")
     doubled = [custom_id for custom_id, times in Counter(ids).items() if times > 1]
     if doubled:
         raise invalid_form(f"custom_id {doubled[0]!r} is there twice")
