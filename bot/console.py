@@ -10,7 +10,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TextIO
@@ -150,7 +150,7 @@ async def genres(storyteller: Storyteller, prompts: list[str], *, as_json: bool)
 
 
 @contextmanager
-def _ctrl_c_cancels() -> Iterator[None]:
+def _ctrl_c_cancels() -> Generator[None]:
     """Inside this block Ctrl-C cancels the task that runs it instead of ending the program."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()

@@ -66,7 +66,7 @@ def describe(directory: Path) -> ModelDescription:
 def _codec(directory: Path) -> StoryCodec:
     try:
         story_format = StoryFormat.load(directory)
-        tokenizer = cast("Tokenizer", Tokenizer.from_file(str(directory / "tokenizer.json")))
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         return StoryCodec(tokenizer, story_format)
     except FormatError as error:
         raise ModelUnavailable(f"{directory} is no storyteller's model: {error}. {_HOW_TO}") from None

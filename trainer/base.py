@@ -105,7 +105,7 @@ def load_model(base: Base, end_id: int, dropout: float) -> GPT2LMHeadModel:
     """The model, with a row for each token of the base's tokenizer, ready to be taught. Raises BaseUnavailable."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    rates = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    rates: dict[str, Any] = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
     size = new_size(base.name)
     if size is not None:
         config = GPT2Config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from trainer.errors import BaseUnavailable, OutputError
 from trainer.story_format import FormatError, StoryCodec, StoryFormat
@@ -58,7 +58,7 @@ def open_model(directory: Path) -> tuple[GPT2LMHeadModel, StoryCodec]:
         raise BaseUnavailable(f"There is no model directory {directory}.")
     try:
         story_format = StoryFormat.load(directory)
-        tokenizer = cast("Tokenizer", Tokenizer.from_file(str(directory / "tokenizer.json")))
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         codec = StoryCodec(tokenizer, story_format)
         model = GPT2LMHeadModel.from_pretrained(directory, use_safetensors=True, local_files_only=True, dtype="float32")
     except FormatError as error:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 END_TOKEN = "<|endoftext|>"  # noqa: S105 (a token of text, not of an account)
 TEMPLATE = "{tag} {prompt}\n{story}" + END_TOKEN
@@ -166,7 +166,7 @@ class StoryCodec:
         """
         self.format = story_format
         self.tokenizer = tokenizer
-        added = cast("dict[int, AddedToken]", tokenizer.get_added_tokens_decoder())
+        added = tokenizer.get_added_tokens_decoder()
         special = {token.content: index for index, token in added.items() if token.special}
         missing = [t for t in (END_TOKEN, *map(story_format.tag, story_format.genres)) if t not in special]
         if missing:

@@ -8,7 +8,7 @@ stories rather than batches; Ctrl-C and SIGTERM save after the step in hand.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -79,7 +79,7 @@ class StopCleanly(TrainerCallback):
         self.asked: signal.Signals | None = None
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Generator[None]:
         """Handle the two signals inside this block."""
         previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -172,7 +172,7 @@ def use_fast_gelu(model: GPT2LMHeadModel) -> None:
             cast("Any", block).mlp.act = nn.GELU(approximate="tanh")
 
 
-def precision() -> tuple[dict[str, bool], str]:
+def precision() -> tuple[dict[str, Any], str]:
     """The Trainer flags for this machine's number format, and why."""
     import torch
 

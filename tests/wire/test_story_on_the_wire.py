@@ -60,7 +60,7 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
 
     # The model still loads: the request is taken at once and waits, and says so.
     named = await discord_server.slash("story", {"prompt": "magic castle", "genre": "FANTASY", "length": 600})
-    await bot.alive_while(named.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+    await bot.alive_while(named.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert named.callback is not None
     assert named.callback.type == DEFERRED
     assert named.callback.delay_s < 1
@@ -70,7 +70,7 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     assert_a_story(named.message.content, "[FANTASY] ")
 
     found = await discord_server.slash("story", {"prompt": "magic castle", "length": 600}, context="user_install")
-    await bot.alive_while(found.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+    await bot.alive_while(found.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert found.callback is not None
     assert found.callback.delay_s < 1
     assert_it_grew([edit.content for edit in found.edits])
@@ -83,9 +83,8 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     assert_a_story(answer.content, "[HORROR] ")
 
     await discord_server.message("a ship in a bottle", world.channel, mention_bot=True)
-    reply = await bot.alive_while(discord_server.wait_message(world.channel, lambda m: "-# seed" in m.content))
+    reply = await bot.alive_while(discord_server.wait_message(world.channel, lambda m: m.reply_to and "-# seed" in m.content))
     assert_a_story(reply.content)
-    assert reply.reply_to is not None
 
     # Only its own interval: an event loop that was blocked by the model would have sent one late.
     assert discord_server.heartbeat_delays_s
@@ -104,9 +103,9 @@ async def test_the_same_seed_tells_the_same_story_alone_and_among_others(
     options = {"prompt": "magic castle", "genre": "FANTASY", "seed": 7}
     together = [await discord_server.slash("story", options if n == 1 else {"prompt": f"ship {n}"}) for n in range(4)]
     for interaction in together:
-        await bot.alive_while(interaction.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+        await bot.alive_while(interaction.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     alone = await discord_server.slash("story", options)
-    await bot.alive_while(alone.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+    await bot.alive_while(alone.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert alone.message.content == together[1].message.content
     assert len({interaction.message.content for interaction in together}) == 4
     assert discord_server.violations == []
@@ -119,7 +118,7 @@ async def test_sigterm_marks_the_stories_in_flight_and_a_restart_syncs_nothing(
     await bot.ready()
     await bot.alive_while(discord_server.wait_command("story"))
     story = await discord_server.slash("story", {"prompt": "magic castle", "length": 4000, "genre": "SCI-FI"})
-    await bot.alive_while(story.wait_until(lambda i: i.content.startswith("[SCI-FI]"), timeout=60))
+    await bot.alive_while(story.wait_until(lambda i: i.content.startswith("[SCI-FI]"), timeout_s=60))
     assert await bot.stop(signal.SIGTERM) == 0
     last = story.followups[-1].content if story.followups else story.message.content
     assert "-# The storyteller was stopped here." in last
@@ -130,7 +129,7 @@ async def test_sigterm_marks_the_stories_in_flight_and_a_restart_syncs_nothing(
     again = await bot_process(model_dir=random_model, env=QUICK | {"MAX_STORY_LENGTH": "4000"})
     await again.ready()
     second = await discord_server.slash("story", {"prompt": "a robot", "length": 40})
-    await again.alive_while(second.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+    await again.alive_while(second.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert len(discord_server.syncs) == 1
     assert await again.stop(signal.SIGINT) == 0
     assert discord_server.violations == []
@@ -144,14 +143,14 @@ async def test_stories_survive_rate_limits_a_dropped_connection_and_server_error
     await bot.alive_while(discord_server.wait_command("story"))
     discord_server.limits.refuse_next("webhook", 2, 0.3)
     story = await discord_server.slash("story", {"prompt": "magic castle", "genre": "HORROR"})
-    await bot.alive_while(story.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+    await bot.alive_while(story.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert_a_story(story.message.content, "[HORROR] ")
     assert discord_server.too_many_requests >= 1
 
-    await discord_server.gateway.drop()
-    await bot.alive_while(discord_server.wait_until(lambda s: s.gateway.resumes >= 1, timeout=30))
+    discord_server.gateway.drop()
+    await bot.alive_while(discord_server.wait_until(lambda: discord_server.gateway.resumes, timeout_s=30))
     after = await discord_server.slash("story", {"prompt": "magic castle"})
-    await bot.alive_while(after.wait_until(lambda i: "-# seed" in i.content, timeout=60))
+    await bot.alive_while(after.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert discord_server.violations == []
 
 

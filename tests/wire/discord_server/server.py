@@ -17,7 +17,7 @@ from .interactions import Interactions
 from .openapi import find_openapi, load_openapi
 from .people import People
 from .ratelimits import RateLimits
-from .records import Interaction, Message, Request, Sync
+from .records import Interaction, Json, Message, Request, Sync
 from .rest import Rest
 from .rules import Rules
 from .state import API, Fault, State
@@ -143,9 +143,10 @@ class DiscordServer(People):
         """Return when the bot has identified for the `times`-th time and is connected."""
         await self.wait_until(lambda: self.gateway.readies >= times and self.gateway.live, timeout_s)
 
-    async def wait_command(self, name: str, timeout_s: float = 20.0) -> None:
-        """Return when the bot has uploaded the command `name`."""
+    async def wait_command(self, name: str, timeout_s: float = 20.0) -> Json:
+        """The definition of the command `name`, once the bot has uploaded it."""
         await self.wait_until(lambda: name in self.commands.names, timeout_s)
+        return self.commands.find(name)
 
     async def wait_message(
         self, channel: Channel, predicate: Callable[[Message], object] = lambda _: True, timeout_s: float = 10.0
