@@ -7,6 +7,7 @@ stories rather than batches; Ctrl-C and SIGTERM save after the step in hand.
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ class StoryTrainer(Trainer):
         directory = Path(cast("str", self.args.output_dir))
         name = f"checkpoint-{self.state.global_step}"
         self._staging = directory / _STAGING
+        if self.args.should_save:
+            shutil.rmtree(self._staging, ignore_errors=True)  # what a killed process left
+        self.accelerator.wait_for_everyone()
         try:
             super()._save_checkpoint(model, trial)
         finally:

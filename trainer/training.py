@@ -82,11 +82,14 @@ def train(settings: TrainSettings) -> int:
     lessons = prepare(settings)
 
     from transformers import set_seed
+    from transformers.utils import logging as transformers_logging
 
     from trainer.evaluation import HeldOut
     from trainer.rows import StoryRows, StoryTokens
     from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
 
+    transformers_logging.set_verbosity_error()  # it warns of tied weights and other things that are as they should be
+    transformers_logging.disable_progress_bar()  # of reading and writing files; that of the training stays
     set_seed(settings.seed)
     model = load_model(lessons.base, lessons.codec.end_id, settings.dropout)
     use_fast_gelu(model)
@@ -211,6 +214,7 @@ def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
         save_steps=settings.save_steps,
         seed=settings.seed,
         report_to="none",
+        dataloader_pin_memory=bool(flags),  # there are flags on a GPU only
         disable_tqdm=not sys.stderr.isatty() and "STORY_PROGRESS" not in os.environ,
         **flags,
     )

@@ -62,6 +62,7 @@ def test_packed_equals_unpacked_in_logits_and_gradients(codec: StoryCodec, texts
 
     logits = torch.cat([output.logits[0] for output in alone])
     torch.testing.assert_close(packed.logits[0, : len(logits)], logits, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(packed.loss, loss, rtol=1e-9, atol=1e-9)
+    # transformers computes the loss in float32, whatever the model; a leak would be off by 25 %, not by 1e-6.
+    torch.testing.assert_close(packed.loss, loss, rtol=1e-6, atol=1e-6)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-7)
