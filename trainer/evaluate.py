@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +10,13 @@ from trainer.corpus import PROMPT_ROOM, is_held_out, make_passages
 from trainer.errors import CorpusError
 from trainer.reading import read_sources
 from trainer.settings import EvaluateSettings, set_threads
+from trainer.talking import bar, quieten_transformers, say
 
 
 def evaluate(settings: EvaluateSettings) -> int:
     """Print the losses; the exit status. Raises TrainerError."""
     set_threads(settings.threads)
-    texts = list(read_sources(settings.data, lambda line: print(line, file=sys.stderr)))
+    texts = list(read_sources(settings.data, say))
     if settings.held_out_only:
         texts = [text for text in texts if text.held_out or is_held_out(text.book, settings.held_out_only)]
     if not texts:
@@ -25,6 +25,7 @@ def evaluate(settings: EvaluateSettings) -> int:
     from trainer.evaluation import HeldOut, Score, by_genre
     from trainer.model_directory import open_model
 
+    quieten_transformers()
     model, codec = open_model(settings.model)
     block = int(model.config.n_positions)
 
@@ -32,11 +33,13 @@ def evaluate(settings: EvaluateSettings) -> int:
         return [len(ids) for ids in codec.encode_texts(parts)]
 
     room = min(settings.passage_tokens or block, block - PROMPT_ROOM)
-    passages = make_passages(texts, codec.format.genres, room, count)
+    with bar("Cutting into passages", len(texts), "texts") as report:
+        passages = make_passages(texts, codec.format.genres, room, count, report)
     if settings.max_stories:
         passages = passages[:: max(1, len(passages) // settings.max_stories)][: settings.max_stories]
     held_out = HeldOut(passages, codec, block)
-    scores = by_genre(passages, held_out.score(model))
+    with bar("Scoring", held_out.rows, "rows") as report:
+        scores = by_genre(passages, held_out.score(model, progress=report))
     total = sum(scores.values(), Score(0.0, 0, 0, 0))
     unigram = held_out.unigram_nats_per_token()
     print(f"{'genre':<12} {'passages':>8} {'tokens':>9} {'nats/token':>11} {'bits/byte':>10}")

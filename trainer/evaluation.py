@@ -97,6 +97,11 @@ class HeldOut:
                 labels[start : start + self._openings[index]] = [IGNORED] * self._openings[index]
             yield HeldOutRow(input_ids, position_ids, labels, owners + [0] * (block - len(owners)))
 
+    @property
+    def rows(self) -> int:
+        """How many packed rows there are to score."""
+        return len(self._rows)
+
     def unigram_nats_per_token(self) -> float:
         """The entropy of these tokens: no model that ignores context can have a lower loss on them."""
         counts = Counter(i for story, n in zip(self._stories, self._openings, strict=True) for i in story[n:])

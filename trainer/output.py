@@ -9,7 +9,6 @@ import dataclasses
 import json
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,13 +16,9 @@ from typing import Any, cast
 from trainer import checkpoints
 from trainer.errors import OutputError
 from trainer.settings import TrainSettings
+from trainer.talking import say
 
 RECORD = "training.json"
-
-
-def say(line: str) -> None:
-    """Progress is for people: stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

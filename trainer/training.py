@@ -8,8 +8,6 @@ models/NAME/training.json    the settings it was started with, and the curve so 
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from trainer.base import Base, add_tags, load_base, load_model
 from trainer.corpus import PROMPT_ROOM, Passage, choose_genres, make_passages, split
 from trainer.errors import CorpusError, OutputError
-from trainer.output import Progress, command_line, inspect_output, say, write_record
+from trainer.output import Progress, command_line, inspect_output, write_record
 from trainer.reading import read_sources
 from trainer.settings import TrainSettings, set_threads
 from trainer.story_format import StoryCodec, StoryFormat, genre_name, scripts_of
+from trainer.talking import bar, quieten_transformers, say, shows_bars
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -63,7 +62,8 @@ def prepare(settings: TrainSettings) -> Lessons:
     def count(parts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in codec.encode_texts(parts)]
 
-    train = make_passages(sides.train, story_format.genres, room, count)
+    with bar("Cutting into passages", len(sides.train), "texts") as report:
+        train = make_passages(sides.train, story_format.genres, room, count, report)
     held_out = make_passages(sides.held_out, story_format.genres, room, count) if sides.held_out else []
     say(f"{len(train):,} stories to learn from, {len(held_out):,} held out; genres: {', '.join(story_format.genres)}")
     return Lessons(base, codec, train, held_out, block)
@@ -82,18 +82,17 @@ def train(settings: TrainSettings) -> int:
     lessons = prepare(settings)
 
     from transformers import set_seed
-    from transformers.utils import logging as transformers_logging
 
     from trainer.evaluation import HeldOut
     from trainer.rows import StoryRows, StoryTokens
     from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
 
-    transformers_logging.set_verbosity_error()  # it warns of tied weights and other things that are as they should be
-    transformers_logging.disable_progress_bar()  # of reading and writing files; that of the training stays
+    quieten_transformers()
     set_seed(settings.seed)
     model = load_model(lessons.base, lessons.codec.end_id, settings.dropout)
     use_fast_gelu(model)
-    rows = StoryRows(StoryTokens(lessons.train, lessons.codec), lessons.block, settings.seed)
+    with bar("Tokenising", len(lessons.train), "stories") as report:
+        rows = StoryRows(StoryTokens(lessons.train, lessons.codec, report), lessons.block, settings.seed)
     held_out = HeldOut(_spread(lessons.held_out, 400), lessons.codec, lessons.block) if lessons.held_out else None
     stop = StopCleanly()
     trainer = StoryTrainer(
@@ -215,7 +214,7 @@ def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
         seed=settings.seed,
         report_to="none",
         dataloader_pin_memory=bool(flags),  # there are flags on a GPU only
-        disable_tqdm=not sys.stderr.isatty() and "STORY_PROGRESS" not in os.environ,
+        disable_tqdm=not shows_bars(),
         **flags,
     )
 

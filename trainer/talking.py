@@ -1,0 +1,39 @@
+"""What the trainer says while it works: lines and progress bars for people, on stderr; results go to stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+
+def say(line: str) -> None:
+    """One line, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def shows_bars() -> bool:
+    """Whether there is a terminal to draw on; STORY_PROGRESS=1 draws into a log file too."""
+    return sys.stderr.isatty() or "STORY_PROGRESS" in os.environ
+
+
+@contextmanager
+def bar(doing: str, total: int, unit: str) -> Generator[Callable[[int], None]]:
+    """A progress bar; yields what is called with how much is done in all."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=doing, unit=f" {unit}", disable=not shows_bars()) as drawn:
+
+        def report(done: int) -> None:
+            drawn.update(done - drawn.n)
+
+        yield report
+
+
+def quieten_transformers() -> None:
+    """Keep its warnings of tied weights and its bars of reading a file from people; errors still come through."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
