@@ -12,4 +12,4 @@ COPY models models
 RUN useradd --create-home storyteller && mkdir -p .state && chown storyteller .state
 USER storyteller
 # Exec form, so that SIGTERM reaches the bot and it can end the stories in flight.
-CMD ["python", "-m", "bot"]
+CMD ["python", "-m", "bot", "discord"]

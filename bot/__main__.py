@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import sys
 from dataclasses import dataclass
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
     from bot.discord_ui.client import StoryBot
 
 _HOW_TO_DISCORD = (
-    "No DISCORD_TOKEN in the environment or .env, so this is the terminal. To get one: discord.com/developers/applications, "
-    "New Application, Bot, Reset Token; then put DISCORD_TOKEN=... into .env."
+    "To get one: discord.com/developers/applications, New Application, Bot, Reset Token; then put DISCORD_TOKEN=... into .env."
 )
 
 
 @dataclass(frozen=True)
 class Run:
     """On Discord when DISCORD_TOKEN is set, else in the terminal."""
+
+
+@dataclass(frozen=True)
+class DiscordOnly:
+    """On Discord, or not at all: for containers and services, where nobody types."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class GenreOptions:
 
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[DiscordOnly, tyro.conf.subcommand("discord")]
     | Annotated[ConsoleOptions, tyro.conf.subcommand("console")]
     | Annotated[GenreOptions, tyro.conf.subcommand("genre")]
 )
@@ -71,6 +77,9 @@ Command = (
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; the exit status. A StoryError is its sentence on stderr and status 2."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a byte that is no character must not end a story
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType] (a union is a form that tyro reads)
         prog="python -m bot",
@@ -88,13 +97,15 @@ def main(args: list[str] | None = None) -> int:
         return 130
 
 
-def _dispatch(command: Run | ConsoleOptions | GenreOptions) -> int:
-    if isinstance(command, Run):
+def _dispatch(command: Run | DiscordOnly | ConsoleOptions | GenreOptions) -> int:
+    if isinstance(command, Run | DiscordOnly):
         settings = load_settings()
         if settings.discord_token is not None:
             _log_to_stderr(settings.log_level)
             return asyncio.run(_discord(settings, settings.discord_token.get_secret_value()))
-        print(_HOW_TO_DISCORD, flush=True)
+        if isinstance(command, DiscordOnly):
+            raise StoryError(f"There is no DISCORD_TOKEN in the environment or .env. {_HOW_TO_DISCORD}")
+        print(f"No DISCORD_TOKEN in the environment or .env, so this is the terminal. {_HOW_TO_DISCORD}", flush=True)
         command = ConsoleOptions()
     settings = load_settings(**({"model_dir": command.model.resolve()} if command.model else {}))
     _log_to_stderr("DEBUG" if settings.log_level == "DEBUG" else "WARNING")
@@ -114,10 +125,11 @@ async def _console(settings: Settings, options: ConsoleOptions) -> int:
             return await console.once(storyteller, request, as_json=options.json)
         loading = asyncio.create_task(storyteller.load())  # while the person types; a failure is told at the first story
         loading.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await console.Console(storyteller, sys.stdin, sys.stdout).run()
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] (closed by whoever started us)
+            raise StoryError("There is no input to read stories from: use --once, or start it in a terminal.")
+        return await console.Console(storyteller, sys.stdin, sys.stdout).run()
     finally:
         await storyteller.close()
-    return 0
 
 
 async def _genre(settings: Settings, options: GenreOptions) -> int:

@@ -1,6 +1,6 @@
 """The terminal front end: the same storyteller without Discord. What Discord can do, it can.
 
-Lines are read in a thread, so a story goes on while one types; Ctrl-C ends a story, and at the prompt the program.
+Ctrl-C ends a story, and at the prompt the program.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import json
 import re
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TextIO
 
-from bot.errors import StoryError
+from bot.errors import ModelUnavailable, StoryError
 from bot.storyteller.interface import Storyteller
 from bot.storyteller.story import Stage, Story, StoryRequest
 
@@ -35,29 +36,35 @@ class Console:
         self._storyteller = storyteller
         self._source = source
         self._sink = sink
+        self._failed = False
 
-    async def run(self) -> None:
-        """Answer until the end of the input or /quit."""
+    async def run(self) -> int:
+        """Answer until the end of the input or /quit. 2 when a script was typed in and a story of it failed, else 0."""
         self._print("Type /story magic castle, or /help.")
         async for line in self._lines():
-            command, _, rest = line.strip().partition(" ")
+            command, _, rest = " ".join(line.split()).partition(" ")
+            command = command.lower()
             if command in ("/quit", "/exit"):
-                return
+                break
             if command == "/help":
                 self._print(HELP)
             elif command == "/genres":
                 self._print(", ".join(self._storyteller.genres))
             elif command.startswith("/") and command != "/story":
-                self._print(f"There is no command {command}. /help lists them.")
+                self._print(f"There is no command {command[:40]}. /help lists them.")
             elif line.strip():
                 await self._answer(rest if command == "/story" else line.strip())
+        return 2 if self._failed and not self._source.isatty() else 0
 
     async def _answer(self, text: str) -> None:
         try:
             request = parse(text)
             with _ctrl_c_cancels():
                 story = await stream(self._storyteller, request, self._sink)
+        except ModelUnavailable:
+            raise  # no other story would fare better
         except StoryError as error:
+            self._failed = True
             self._print(str(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -68,12 +75,25 @@ class Console:
             self._print(f"({story.new_tokens} tokens, {story.tok_per_s:.0f} a second, seed {story.seed})")
 
     async def _lines(self) -> AsyncIterator[str]:
+        """The lines as they are typed. Read in a daemon thread: one that waits for a key must not hold up the end."""
         loop = asyncio.get_running_loop()
+        wanted, lines = threading.Semaphore(0), asyncio.Queue[str]()
+
+        def read() -> None:
+            while wanted.acquire():
+                line = self._source.readline()
+                with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                    loop.call_soon_threadsafe(lines.put_nowait, line)
+                if not line:
+                    return
+
+        threading.Thread(target=read, name="stdin", daemon=True).start()
         while True:
             if self._source.isatty():
                 self._sink.write("> ")
                 self._sink.flush()
-            line = await loop.run_in_executor(None, self._source.readline)
+            wanted.release()
+            line = await lines.get()
             if not line:
                 return
             yield line
@@ -83,9 +103,9 @@ class Console:
 
 
 def parse(text: str) -> StoryRequest:
-    """A prompt with its options, written as Discord shows them: "an old clock genre:HORROR seed:7"."""
+    """A prompt with its options, written as Discord shows them: "prompt:an old clock genre:HORROR seed:7"."""
     options = {name.lower(): value for name, value in _OPTION.findall(text)}
-    prompt = _OPTION.sub("", text).strip()
+    prompt = _OPTION.sub("", text).strip().removeprefix("prompt:").strip()
     return StoryRequest(
         prompt, options.get("genre"), _whole(options.get("length"), "length"), _whole(options.get("seed"), "seed")
     )
@@ -97,7 +117,7 @@ def _whole(value: str | None, name: str) -> int | None:
     try:
         return int(value)
     except ValueError:
-        raise StoryError(f"{name}: takes a whole number, not {value!r}.") from None
+        raise StoryError(f"{name}: takes a whole number, not {value[:40]!r}.") from None
 
 
 async def stream(storyteller: Storyteller, request: StoryRequest, sink: TextIO | None) -> Story:
@@ -131,6 +151,7 @@ async def once(storyteller: Storyteller, request: StoryRequest, *, as_json: bool
 
 async def genres(storyteller: Storyteller, prompts: list[str], *, as_json: bool) -> int:
     """The odds of each genre for each prompt, a line each; 2 when a prompt can't be told about. The others are not lost."""
+    await storyteller.load()
     status = 0
     for prompt in prompts:
         try:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tokenizers import Tokenizer
-
 from bot.engine.interface import Sampling
+from bot.engine.model_files import COPY_AGAIN, read_config, read_tokenizer, weights_file
 from bot.errors import ModelUnavailable
 from trainer.story_format import FormatError, StoryCodec, StoryFormat
 
-NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "story_format.json")
 _HOW_TO = "Set MODEL_DIR to a model directory, or teach one: make train DATA=stories.txt"
 
 
@@ -45,33 +43,14 @@ def describe(directory: Path) -> ModelDescription:
     """Read a model directory. Raises ModelUnavailable, which says what is missing or torn."""
     if not directory.is_dir():
         raise ModelUnavailable(f"There is no model directory {directory}. {_HOW_TO}")
-    missing = [name for name in NEEDED if not (directory / name).is_file()]
-    sharded = (directory / "model.safetensors.index.json").is_file()
-    if sharded and "model.safetensors" in missing:
-        missing.remove("model.safetensors")
-    if missing:
-        raise ModelUnavailable(f"{directory} is no whole model: it lacks {', '.join(missing)}. {_HOW_TO}")
-    config = _json(directory / "config.json")
-    if config.get("model_type") != "gpt2":
-        raise ModelUnavailable(
-            f"{directory} holds a {config.get('model_type', 'nameless')} model, and this bot runs GPT-2. {_HOW_TO}"
-        )
+    config = read_config(directory)
+    tokenizer = read_tokenizer(directory, config)
+    weights_file(directory)
     try:
-        n_positions = int(config["n_positions"])
-    except (KeyError, TypeError, ValueError):
-        raise ModelUnavailable(f"{directory / 'config.json'} does not say n_positions: copy the model again.") from None
-    return ModelDescription(directory, n_positions, _sampling(directory), _codec(directory))
-
-
-def _codec(directory: Path) -> StoryCodec:
-    try:
-        story_format = StoryFormat.load(directory)
-        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        return StoryCodec(tokenizer, story_format)
+        codec = StoryCodec(tokenizer, StoryFormat.load(directory))
     except FormatError as error:
         raise ModelUnavailable(f"{directory} is no storyteller's model: {error}. {_HOW_TO}") from None
-    except Exception as error:
-        raise ModelUnavailable(f"{directory / 'tokenizer.json'} is torn ({error}): copy the model again.") from error
+    return ModelDescription(directory, config.n_positions, _sampling(directory), codec)
 
 
 def _sampling(directory: Path) -> Sampling:
@@ -105,7 +84,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path} is torn ({error}): copy the model again.") from None
+        raise ModelUnavailable(f"{path} is torn ({error}). {COPY_AGAIN}") from None
     if not isinstance(content, dict):
-        raise ModelUnavailable(f"{path} is no JSON object: copy the model again.")
+        raise ModelUnavailable(f"{path} is no JSON object. {COPY_AGAIN}")
     return cast("dict[str, Any]", content)

@@ -6,6 +6,7 @@ with a sentence that names the variable and what it may be.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ def default_model_dir() -> Path:
 class Settings(BaseSettings):
     """Everything a host may change. A variable's name is the field's, in capitals."""
 
-    model_config = SettingsConfigDict(env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     discord_token: SecretStr | None = Field(
         None, description="the bot's token; without one the storyteller runs in the terminal"
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
     @field_validator("model_dir", "state_dir")
     @classmethod
     def _from_the_clone(cls, path: Path) -> Path:
-        return path if path.is_absolute() else ROOT / path
+        return ROOT / path.expanduser()
 
     @field_validator("log_level", "device", mode="before")
     @classmethod
@@ -71,13 +72,23 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings, with what the command line overrides. Raises BadSetting."""
+    """The settings, with what the command line overrides. Raises BadSetting.
+
+    They are read from the file that STORYTELLER_ENV_FILE names, the clone's .env by default, and from the environment, which
+    wins; an empty variable there is the default, so that `DISCORD_TOKEN= make bot` opens the terminal.
+    """
+    file = Path(os.environ.get("STORYTELLER_ENV_FILE") or ROOT / ".env")
+    emptied = {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in Settings.model_fields.items()
+        if os.environ.get(name.upper()) == ""
+    }
     try:
-        return Settings(**overrides)
+        return Settings(_env_file=file, **(emptied | overrides))  # pyright: ignore[reportCallIssue] (pydantic-settings takes it)
     except ValidationError as error:
         raise BadSetting("\n".join(_sentence(item) for item in error.errors())) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"The file {ROOT / '.env'} can't be read ({error}): save it as UTF-8 text.") from None
+        raise BadSetting(f"The file {file} can't be read ({error}): save it as UTF-8 text.") from None
 
 
 def _sentence(item: Any) -> str:

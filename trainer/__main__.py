@@ -18,15 +18,15 @@ Command = (
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; the exit status. A TrainerError is one line on stderr and status 2."""
-    settings = tyro.cli(
-        Command,  # pyright: ignore[reportArgumentType] (a union is a form that tyro reads)
-        prog="python -m trainer",
-        description="Teach GPT-2 to tell stories, and measure it.",
-        args=args,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
+        settings = tyro.cli(
+            Command,  # pyright: ignore[reportArgumentType] (a union is a form that tyro reads)
+            prog="python -m trainer",
+            description="Teach GPT-2 to tell stories, and measure it.",
+            args=args,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
         if isinstance(settings, TrainSettings):
             from trainer.training import train
 

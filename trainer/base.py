@@ -6,6 +6,7 @@ which alone would be 13 million parameters at a width of 256.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,14 @@ def new_size(name: str) -> NewSize | None:
     except KeyError:
         sizes = ", ".join(f"new:{size}" for size in NEW_SIZES)
         raise BaseUnavailable(f"There is no size {name}; there are {sizes}.") from None
+
+
+def check_base(name: str) -> None:
+    """Find out whether a base can be had before anything slow is done. Raises BaseUnavailable."""
+    if new_size(name) is None:
+        # The hub's client tells of each of its tries; one sentence at the end is enough.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        _from_hub(name, lambda: _config(name))
 
 
 def load_base(name: str, texts: Iterable[str], block_size: int | None) -> Base:

@@ -1,6 +1,6 @@
 """Fit what turns log P(prompt | tag) into the odds of each genre, on held-out prompts whose genre is known.
 
-Noisy-channel classification (Min et al. 2022): no second model. One temperature and one bias for each tag, by maximum
+Noisy-channel classification (Min et al. 2022): no second model. One scale and one bias for each tag, by maximum
 likelihood with a little pull to zero, since a held-out set may have few prompts of a genre.
 """
 
@@ -37,11 +37,12 @@ class Calibrated:
 
 
 def known_prompts(passages: Sequence[Passage], seed: int, most: int = 400) -> list[tuple[str, str]]:
-    """(prompt, genre) pairs: prompts that people wrote where there are any, else drawn ones; at most `most`, evenly chosen."""
+    """(prompt, genre) pairs, at most `most`, chosen at random: prompts that people wrote, or drawn ones where these are few."""
     random = Random(seed)
     tagged = [passage for passage in passages if passage.genre is not None]
     own = [passage for passage in tagged if passage.prompts.own]
-    pairs = [(passage.prompts.draw(random), cast("str", passage.genre)) for passage in own or tagged]
+    chosen = own if len(own) >= FEWEST else tagged
+    pairs = [(passage.prompts.draw(random), cast("str", passage.genre)) for passage in chosen]
     pairs = [pair for pair in pairs if pair[0]]
     return random.sample(pairs, most) if len(pairs) > most else pairs
 
@@ -58,31 +59,43 @@ def log_likelihood(model: GPT2LMHeadModel, codec: StoryCodec, prompt: str) -> to
 
 def calibrate(model: GPT2LMHeadModel, codec: StoryCodec, pairs: Sequence[tuple[str, str]]) -> Calibrated | None:
     """The fit, or None with too few prompts."""
-    genres = codec.format.genres
     if len(pairs) < FEWEST:
         return None
     model.eval()
     scores = torch.stack([log_likelihood(model, codec, prompt) for prompt, _ in pairs])
-    truth = torch.tensor([genres.index(genre) for _, genre in pairs])
-    log_temperature = torch.zeros(1, requires_grad=True)
-    bias = torch.zeros(len(genres), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = functional.cross_entropy(log_temperature.exp() * scores + bias, truth) + 0.002 * bias.square().sum()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    fitted = log_temperature.exp().item() * scores + bias.detach()
+    truth = torch.tensor([codec.format.genres.index(genre) for _, genre in pairs])
+    scale, bias = _fit(scores, truth)
+    fitted = scale * scores + bias
     return Calibrated(
         GenreCalibration(
-            round(log_temperature.exp().item(), 4),
-            {genre: round(value, 4) for genre, value in zip(genres, bias.tolist(), strict=True)},
+            round(scale, 4),
+            {genre: round(value, 4) for genre, value in zip(codec.format.genres, bias.tolist(), strict=True)},
         ),
         len(pairs),
         (scores.argmax(1) == truth).float().mean().item(),
         (fitted.argmax(1) == truth).float().mean().item(),
     )
+
+
+def _fit(scores: torch.Tensor, truth: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """The scale, and a bias for each genre; a genre without a prompt in `truth` gets the mean bias, for nothing is known of it.
+
+    `scores` has shape (prompts, genres), `truth` (prompts,).
+    """
+    seen = truth.unique()  # sorted
+    known, targets = scores[:, seen], torch.searchsorted(seen, truth)
+    log_scale = torch.zeros(1, requires_grad=True)
+    bias = torch.zeros(len(seen), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = functional.cross_entropy(log_scale.exp() * known + bias, targets) + 0.002 * bias.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    full = bias.detach().mean().repeat(scores.shape[1])
+    full[seen] = bias.detach()
+    return log_scale.exp().item(), full

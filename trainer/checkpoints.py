@@ -55,15 +55,14 @@ def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint; None when it is whole."""
     try:
         files = json.loads((path / MARK).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return f"{path} was not finished"
-    except (OSError, ValueError):
+        expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{path} has an unreadable {MARK} file"
-    for name, expected in files.items():
+    for name, (size, digest) in expected.items():
         file = path / name
         if not file.is_file():
             return f"{path} lacks {name}"
-        if file.stat().st_size != expected["bytes"] or _digest(file) != expected["sha256"]:
+        if file.stat().st_size != size or _digest(file) != digest:
             return f"{path} has a damaged {name}"
     return None
 
@@ -80,10 +79,14 @@ def newest_whole(directory: Path) -> Found:
     return Found(None, tuple(torn))
 
 
-def keep_newest(directory: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
+def keep_newest(directory: Path, keep: int, written: Path) -> None:
+    """Remove all but the checkpoint just written and the `keep` - 1 before it.
+
+    Those with a higher number go first: the training passed them over as torn, so what was just written is the newest.
+    """
     found = sorted((p for p in directory.glob("checkpoint-*") if step_of(p) >= 0), key=step_of, reverse=True)
-    for path in found[keep:]:
+    past = [path for path in found if step_of(path) <= step_of(written)]
+    for path in {*found} - {*past[:keep]}:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -38,18 +38,39 @@ class Split:
     held_out: list[SourceText]
 
 
-def is_held_out(book: str, share: float) -> bool:
-    """Which side a book is on, by a hash of its name (or of its text, where it has none)."""
-    digest = hashlib.blake2b(book.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+def lot(book: str) -> float:
+    """Where a book falls between 0 and 1, by a hash of its name (or of its text, where it has none)."""
+    return int.from_bytes(hashlib.blake2b(book.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-def split(texts: Iterable[SourceText], share: float) -> Split:
-    """Each text to its side: held-out where its file says so or the hash of its book does."""
-    sides = Split([], [])
+def split(texts: Sequence[SourceText], share: float) -> Split:
+    """Each text to its side: held-out where its file says so, or the lot of its book is under the share.
+
+    Of two books or more one is always held out, that of the lowest lot, and one is always taught, that of the highest.
+    """
+    lots = {text.book: lot(text.book) for text in texts if not text.held_out}
+    chosen = {book for book, drawn in lots.items() if drawn < share}
+    if lots and share > 0:
+        by_lot = sorted(lots, key=lots.__getitem__)
+        if len(lots) > 1 and not any(text.held_out for text in texts):
+            chosen.add(by_lot[0])
+        chosen.discard(by_lot[-1])
+    held_out = [text for text in texts if text.held_out or text.book in chosen]
+    return Split([text for text in texts if not (text.held_out or text.book in chosen)], held_out)
+
+
+def spread(passages: Sequence[Passage], most: int) -> list[Passage]:
+    """At most so many of the passages, evenly spread over all of them."""
+    count = min(most, len(passages))
+    return [passages[index * len(passages) // count] for index in range(count)]
+
+
+def digest_of(texts: Iterable[SourceText]) -> str:
+    """A fingerprint of all that the texts say, by which a training knows that it is taught the same thing."""
+    digest = hashlib.blake2b(digest_size=16)
     for text in texts:
-        (sides.held_out if text.held_out or is_held_out(text.book, share) else sides.train).append(text)
-    return sides
+        digest.update(repr((text.text, text.genre, text.prompt, text.title, text.book, text.held_out)).encode())
+    return digest.hexdigest()
 
 
 def choose_genres(texts: Sequence[SourceText], wanted: Sequence[str]) -> tuple[str, ...]:

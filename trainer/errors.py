@@ -5,12 +5,20 @@ class TrainerError(Exception):
     """A sentence for the person at the keyboard."""
 
 
+class BadSetting(TrainerError):
+    """A setting with a value that no training can have."""
+
+
 class CorpusError(TrainerError):
     """A source of stories that can't be read; says file and line."""
 
 
 class BaseUnavailable(TrainerError):
     """The model to start from can't be had."""
+
+
+class OutOfMemory(TrainerError):
+    """The GPU can't hold what was asked for."""
 
 
 class OutputError(TrainerError):

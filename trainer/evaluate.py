@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from trainer.corpus import PROMPT_ROOM, is_held_out, make_passages
+from trainer.corpus import make_passages, split, spread
 from trainer.errors import CorpusError
+from trainer.lessons import room_for_a_story
 from trainer.reading import read_sources
 from trainer.settings import EvaluateSettings, set_threads
 from trainer.talking import bar, quieten_transformers, say
@@ -18,7 +18,7 @@ def evaluate(settings: EvaluateSettings) -> int:
     set_threads(settings.threads)
     texts = list(read_sources(settings.data, say))
     if settings.held_out_only:
-        texts = [text for text in texts if text.held_out or is_held_out(text.book, settings.held_out_only)]
+        texts = split(texts, settings.held_out_only).held_out
     if not texts:
         raise CorpusError(f"No story to score in {', '.join(settings.data)}.")
 
@@ -29,14 +29,11 @@ def evaluate(settings: EvaluateSettings) -> int:
     model, codec = open_model(settings.model)
     block = int(model.config.n_positions)
 
-    def count(parts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in codec.encode_texts(parts)]
-
-    room = min(settings.passage_tokens or block, block - PROMPT_ROOM)
+    room = room_for_a_story(block, settings.passage_tokens)
     with bar("Cutting into passages", len(texts), "texts") as report:
-        passages = make_passages(texts, codec.format.genres, room, count, report)
+        passages = make_passages(texts, codec.format.genres, room, codec.count, report)
     if settings.max_stories:
-        passages = passages[:: max(1, len(passages) // settings.max_stories)][: settings.max_stories]
+        passages = spread(passages, settings.max_stories)
     held_out = HeldOut(passages, codec, block)
     with bar("Scoring", held_out.rows, "rows") as report:
         scores = by_genre(passages, held_out.score(model, progress=report))

@@ -138,7 +138,7 @@ def _losses(model: GPT2LMHeadModel, rows: Sequence[HeldOutRow]) -> tuple[torch.T
     logits = cast("torch.Tensor", output.logits)[:, :-1].flatten(0, 1).float()
     loss = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
     owners = torch.tensor([row.owners for row in rows])[:, 1:].flatten()
-    return loss.double().cpu(), (labels != IGNORED).long().cpu(), owners
+    return loss.cpu().double(), (labels != IGNORED).long().cpu(), owners
 
 
 def by_genre(passages: Iterable[Passage], scores: Iterable[Score]) -> dict[str, Score]:

@@ -20,9 +20,12 @@ class CardFacts:
     command: str
     data: Sequence[str]
     base: str
-    genres: Sequence[str]
+    passages: Mapping[str, int]
+    """Taught, of each genre; 0 for one that the model has only the tag of."""
+    untagged: int
+    held_out: int
+    """Passages held out; `scores` may be of fewer."""
     parameters: int
-    stories: int
     curve: Sequence[Mapping[str, Any]]
     seconds: float
     scores: Mapping[str, Score]
@@ -35,40 +38,43 @@ def write_card(path: Path, facts: CardFacts) -> None:
 
 
 def _sections(facts: CardFacts) -> list[str]:
+    base = "" if facts.base.startswith("new:") else f"base_model: {facts.base}\n"
     return [
-        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\nbase_model: {facts.base}\n---"
-        if not facts.base.startswith("new:")
-        else "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---",
-        f"# {path_title(facts)}",
-        f"GPT-2 with {facts.parameters:,} parameters, taught from `{facts.base}` on {facts.stories:,} stories "
-        f"({facts.seconds / 60:.0f} minutes). It writes one of {', '.join(f'`[{genre}]`' for genre in facts.genres)} "
-        "about a prompt: `[TAG] prompt`, a line end, the story, `<|endoftext|>`.",
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{base}---",
+        f"# A storyteller taught from {facts.base}",
+        f"GPT-2 with {facts.parameters:,} parameters, taught for {facts.seconds / 60:.0f} minutes. It tells a story about a "
+        "prompt, written to it as `[TAG] prompt`, a line end, the story, `<|endoftext|>`.",
         f"## How it was taught\n\n```\n{facts.command}\n```\n\nData: {', '.join(f'`{source}`' for source in facts.data)}. "
-        "Their licence is the licence of what it says; name it here before you publish the model.",
-        _held_out(facts.scores),
+        "Its licence is the model's too; name it here before you publish the model.",
+        _taught(facts),
+        _held_out(facts),
         _genres(facts.calibrated),
         _curve(facts.curve),
     ]
 
 
-def path_title(facts: CardFacts) -> str:
-    """The title of the card."""
-    return f"A storyteller taught from {facts.base}"
+def _taught(facts: CardFacts) -> str:
+    rows = [f"| `[{genre}]` | {number:,} |" for genre, number in facts.passages.items()]
+    return "\n".join(["| genre | passages taught |", "| --- | --- |", *rows, f"| without a tag | {facts.untagged:,} |"])
 
 
-def _held_out(scores: Mapping[str, Score]) -> str:
-    if not scores:
+def _held_out(facts: CardFacts) -> str:
+    if not facts.scores:
         return "## Held-out loss\n\nNone: no story was held out."
-    total = sum(scores.values(), Score(0.0, 0, 0, 0))
-    rows = [f"| {name} | {s.stories} | {s.nats_per_token:.3f} | {s.bits_per_byte:.3f} |" for name, s in scores.items()]
+    total = sum(facts.scores.values(), Score(0.0, 0, 0, 0))
+    rows = [
+        f"| {name} | {score.stories} | {score.nats_per_token:.3f} | {score.bits_per_byte:.3f} |"
+        for name, score in [*facts.scores.items(), ("all", total)]
+    ]
+    which = "all" if total.stories == facts.held_out else f"{total.stories:,}, evenly spread, of the"
     return "\n".join(
         [
             "## Held-out loss\n",
-            "On stories that it was never taught, after their tag and own prompt.\n",
-            "| genre | stories | nats per token | bits per byte |",
+            f"On {which} {facts.held_out:,} passages that it was never taught, of the same sources: their text and its end, "
+            "after their tag and own prompt.\n",
+            "| genre | passages | nats per token | bits per byte |",
             "| --- | --- | --- | --- |",
             *rows,
-            f"| all | {total.stories} | {total.nats_per_token:.3f} | {total.bits_per_byte:.3f} |",
         ]
     )
 
@@ -91,7 +97,18 @@ def _curve(curve: Sequence[Mapping[str, Any]], most: int = 24) -> str:
     ]
     step = max(1, -(-len(rows) // most))
     kept = rows[::-1][::step][::-1]
-    return "\n".join(["## Curve\n", "| step | training loss | held-out loss |", "| --- | --- | --- |", *kept]) if kept else ""
+    if not kept:
+        return ""
+    return "\n".join(
+        [
+            "## Curve\n",
+            "In nats per token. The training loss is of prompts too and with dropout; the held-out one of texts only, on "
+            "up to 400 passages.\n",
+            "| step | training loss | held-out loss |",
+            "| --- | --- | --- |",
+            *kept,
+        ]
+    )
 
 
 def _nearest(losses: Mapping[int, float], step: int) -> str:

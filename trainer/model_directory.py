@@ -23,10 +23,13 @@ SAMPLING = {
 
 
 def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_format: StoryFormat) -> None:
-    """Write all files aside, then move each into place; the weights last, since a directory without them is no model yet.
+    """Write all files aside, then move each into place: old weights go first and new ones come last.
+
+    A directory without weights is no model yet, so old ones never stand beside a new tokenizer.
 
     Raises OutputError when the disk is full or the directory can't be written.
     """
+    from safetensors import SafetensorError
     from transformers import GenerationConfig, PreTrainedTokenizerFast
 
     end = StoryCodec(tokenizer, story_format).end_id
@@ -43,14 +46,21 @@ def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_f
             model.save_pretrained(staged, safe_serialization=True)
             fast.save_pretrained(staged)
             story_format.save(staged)
+            for file in out.glob("*.safetensors*"):
+                file.unlink()
             for file in sorted(staged.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+                file.chmod(0o644)  # a container's user reads it too; safetensors writes for the owner alone
                 file.replace(out / file.name)
-    except OSError as error:
-        raise OutputError(f"The model can't be written to {out} ({error.strerror}); its last checkpoint is kept.") from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"The model can't be written to {out} ({str(error)[:120]}). Its last checkpoint is kept: make room, and give the "
+            "same command again."
+        ) from error
 
 
 def open_model(directory: Path) -> tuple[GPT2LMHeadModel, StoryCodec]:
-    """A taught model and its codec, for evaluation. Raises BaseUnavailable."""
+    """A taught model and its codec, for evaluation, on the GPU where there is one. Raises BaseUnavailable."""
+    import torch
     from tokenizers import Tokenizer
     from transformers import GPT2LMHeadModel
 
@@ -66,4 +76,6 @@ def open_model(directory: Path) -> tuple[GPT2LMHeadModel, StoryCodec]:
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0][:160]
         raise BaseUnavailable(f"The model in {directory} can't be read ({reason}): copy it again.") from error
+    if torch.cuda.is_available():
+        model.to("cuda")  # pyright: ignore[reportArgumentType] (its decorator hides its type)
     return model, codec

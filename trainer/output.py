@@ -9,6 +9,7 @@ import dataclasses
 import json
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,47 +34,59 @@ class Progress:
 class Plan:
     """What the output directory says about this training."""
 
+    digest: str
+    """Of the texts that are taught."""
     checkpoint: Path | None = None
     seconds_before: float = 0.0
     finished: bool = False
 
 
-def inspect_output(settings: TrainSettings) -> Plan:
-    """Where to go on, or that all is new. Raises OutputError for a directory that holds something else."""
+def inspect_output(settings: TrainSettings, digest: str) -> Plan:
+    """Where to go on, or that all is new; changes nothing. Raises OutputError for a directory that holds something else."""
     out = settings.out
-    record_file = out / RECORD
-    directory = out / "checkpoints"
     try:
         if out.exists() and not out.is_dir():
             raise OutputError(f"{out} is a file: choose another --out.")
-        if out.is_dir() and any(out.iterdir()) and not record_file.is_file():
+        if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
             raise OutputError(f"{out} holds something that no training wrote: choose another --out, or empty it.")
-        if settings.resume == "never" and record_file.is_file():
-            shutil.rmtree(directory, ignore_errors=True)
-            record_file.unlink()
-        out.mkdir(parents=True, exist_ok=True)
-        record = _read_record(record_file)
+        if settings.resume == "never":
+            return Plan(digest)
+        record = _read_record(out / RECORD)
     except OSError as error:
-        raise OutputError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
-    found = checkpoints.newest_whole(directory)
+        raise OutputError(f"{out} can't be read ({error.strerror}): choose another --out.") from None
+    found = checkpoints.newest_whole(out / "checkpoints")
     for problem in found.torn:
         say(f"{problem}; passed over")
     if record is None or not (found.path or record["finished"]):
-        return Plan()  # nothing was learnt yet, so nothing can be lost
-    _check_same(settings, record)
+        return Plan(digest)  # nothing was learnt yet, so nothing can be lost
+    _check_same(settings, digest, record)
     if not record["finished"]:
         say(f"Going on from {found.path}")
-    return Plan(found.path, float(record["seconds"]), bool(record["finished"]))
+    return Plan(digest, found.path, float(record["seconds"]), bool(record["finished"]))
 
 
-def _check_same(settings: TrainSettings, record: dict[str, Any]) -> None:
+def claim_output(settings: TrainSettings, plan: Plan) -> None:
+    """Make the directory this training's own, all that can fail before being done: old checkpoints that it does not go on
+    from are deleted. Raises OutputError.
+    """
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        write_record(settings, plan, Progress([], plan.seconds_before), finished=False)
+        if plan.checkpoint is None:
+            shutil.rmtree(settings.out / "checkpoints", ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"{settings.out} can't be written ({error.strerror}): choose another --out.") from None
+
+
+def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) -> None:
     now, then = _identity(settings), cast("dict[str, Any]", record["settings"])
-    different = [name for name in now if now[name] != then.get(name)]
-    if different:
-        changes = ", ".join(f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in different)
+    changes = [f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in now if now[name] != then.get(name)]
+    if record.get("digest", digest) != digest:
+        changes.append("the texts of --data have changed")
+    if changes:
         raise OutputError(
-            f"{settings.out} was started with other settings ({changes}): use the same ones to go on, another --out, "
-            "or --resume never to start over and delete it."
+            f"{settings.out} was started differently ({', '.join(changes)}). Undo that to go on, choose another --out, or "
+            "say --resume never to start over and delete what it has learnt."
         )
 
 
@@ -87,16 +100,21 @@ def _identity(settings: TrainSettings) -> dict[str, Any]:
 
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record["settings"], dict) and isinstance(record["finished"], bool) and float(record["seconds"]) >= 0:
+            return cast("dict[str, Any]", record)
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise OutputError(f"{path} is damaged: start over with --resume never, or choose another --out.") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise OutputError(f"{path} is damaged: start over with --resume never, or choose another --out.")
 
 
-def write_record(settings: TrainSettings, progress: Progress, finished: bool) -> None:
+def write_record(settings: TrainSettings, plan: Plan, progress: Progress, finished: bool) -> None:
+    """Replace training.json as a whole. Raises OSError."""
     content = {
         "settings": _identity(settings),
+        "digest": plan.digest,
         "finished": finished,
         "seconds": round(progress.seconds, 1),
         "curve": progress.curve,
@@ -106,9 +124,15 @@ def write_record(settings: TrainSettings, progress: Progress, finished: bool) ->
     staged.replace(settings.out / RECORD)
 
 
+def python() -> str:
+    """The Python that runs, as a person in this folder would type it."""
+    here = Path(sys.prefix) / "bin" / "python"
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else "python"
+
+
 def command_line(settings: TrainSettings) -> str:
     """The command line of these settings, defaults left out."""
-    words = ["python", "-m", "trainer", "train"]
+    words = [python(), "-m", "trainer", "train"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value == field.default or field.name == "resume":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,19 @@ def read_sources(sources: Sequence[str], note: Callable[[str], None] = lambda _:
         if path.is_dir():
             yield from _read_folder(path, note)
         elif path.is_file():
-            yield from _read_file(path)
-        elif source.startswith("hf:") or re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+            yield from _read_file(path, HELD_OUT_NAME.fullmatch(path.name) is not None)
+        elif _names_data_set(source):
             yield from _read_data_set(source.removeprefix("hf:"))
         else:
             raise CorpusError(f"There is no file or folder {source}. Give a path, or a data set's id as hf:owner/name.")
+
+
+def _names_data_set(source: str) -> bool:
+    """Tell "hf:owner/name", or an "owner/name" that can't be meant as a path: a mistyped path must not go out to the hub."""
+    if source.startswith("hf:"):
+        return True
+    path = Path(source)
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", source)) and not source.endswith(SUFFIXES) and not path.parent.exists()
 
 
 def clean(text: str) -> str:
@@ -68,10 +77,11 @@ def _read_folder(folder: Path, note: Callable[[str], None]) -> Iterator[SourceTe
     if not files:
         raise CorpusError(f"{folder} has no file that ends in {', '.join(SUFFIXES)}: put stories there in one of these.")
     for path in files:
+        held_out = any(HELD_OUT_NAME.fullmatch(part) for part in path.relative_to(folder).parts)
         if ".jsonl" in path.suffixes and not _has_text(path):
             note(f"{path} is passed over: its first record has no field {' or '.join(TEXT_FIELDS)}")
             continue
-        yield from _read_file(path)
+        yield from _read_file(path, held_out)
 
 
 def _has_text(path: Path) -> bool:
@@ -79,15 +89,15 @@ def _has_text(path: Path) -> bool:
     return first is None or any(name in first for name in TEXT_FIELDS)
 
 
-def _read_file(path: Path) -> Iterator[SourceText]:
-    held_out = HELD_OUT_NAME.fullmatch(path.name) is not None
+def _read_file(path: Path, held_out: bool) -> Iterator[SourceText]:
     if ".jsonl" in path.suffixes:
         for number, record in _json_lines(path):
             if text := from_record(record, f"{path}:{number}", held_out):
                 yield text
     elif path.name.endswith(SUFFIXES):
-        for _, line in _lines(path):
+        for number, line in _lines(path):
             genre, rest = split_tag(line)
+            _check_words(rest, f"{path}:{number}")
             if text := clean(rest):
                 yield SourceText(text, genre, None, None, text, held_out)
     else:
@@ -107,14 +117,29 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line := raw.decode("utf-8-sig" if number == 1 else "utf-8").strip():
                     yield number, line
     except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{path}:{number} is not UTF-8 (byte 0x{error.object[error.start]:02x}): save the file as UTF-8, "
-            f"for instance by: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
-        ) from None
-    except (gzip.BadGzipFile, EOFError) as error:
+        byte = f"0x{error.object[error.start]:02x}"
+        advice = f"save the file as UTF-8{_iconv(path, error)}"
+        raise CorpusError(f"{path}:{number} is not UTF-8 (byte {byte}): {advice}.") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{path} is no whole gzip file after line {number} ({error}): copy it again.") from None
     except OSError as error:
         raise CorpusError(f"{path} can't be read: {error.strerror or error}.") from None
+
+
+def _iconv(path: Path, error: UnicodeDecodeError) -> str:
+    """How a plain file becomes UTF-8, as far as its first bytes tell."""
+    if path.suffix == ".gz":
+        return ""
+    encoding = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "WINDOWS-1252"
+    return f", for instance by: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+
+
+def _check_words(text: str, origin: str) -> None:
+    """Raise CorpusError for what is no text: a word without end, which a tokenizer takes minutes for, or half a character."""
+    if word := re.search(r"\w{1000,}|\S{20000,}", text):
+        raise CorpusError(f"{origin} has a word of {len(word.group()):,} characters: take out what is no prose.")
+    if re.search("[\ud800-\udfff]", text):
+        raise CorpusError(f"{origin} has half of a character (a lone surrogate): write the text anew, as UTF-8.")
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -123,6 +148,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise CorpusError(f"{path}:{number} is not JSON ({error.msg} at column {error.colno}): mend the line.") from None
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{path}:{number} is not JSON that can be read ({str(error)[:80]}): mend the line.") from None
         if not isinstance(record, dict):
             raise CorpusError(f'{path}:{number} is JSON but not an object with fields: write {{"text": …}} lines.')
         yield number, cast("dict[str, Any]", record)
@@ -134,8 +161,10 @@ def from_record(record: Mapping[str, Any], origin: str, held_out: bool) -> Sourc
     if name is None:
         raise CorpusError(f"{origin} has no field {' or '.join(TEXT_FIELDS)}; it has: {', '.join(record) or 'nothing'}.")
     for field in (name, *PROMPT_FIELDS, "genre", "book"):
-        if not isinstance(record.get(field) or "", str):
-            raise CorpusError(f"{origin}: the field {field} should be text and is {type(record[field]).__name__}.")
+        value = record.get(field)
+        if not isinstance(value, str) and (field == name or value is not None):
+            raise CorpusError(f"{origin}: the field {field} should be text and is {json.dumps(value)[:40]}.")
+        _check_words(value or "", origin)
     tag, rest = split_tag(record[name])
     text = clean(rest)
     if not text:

@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from trainer.errors import BadSetting
+from trainer.story_format import genre_name
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -54,6 +57,26 @@ class TrainSettings:
     threads: int | None = None
     """CPU threads. Default: as torch chooses."""
 
+    def __post_init__(self) -> None:
+        """Raise BadSetting for what no training can have."""
+        _check("epochs", self.epochs, 1)
+        _check("batch-size", self.batch_size, 1)
+        _check("accumulate", self.accumulate, 1)
+        _check("block-size", self.block_size, 16)
+        _check("passage-tokens", self.passage_tokens, 16)
+        _check("learning-rate", self.learning_rate, 1e-8, 1)
+        _check("dropout", self.dropout, 0, 0.9)
+        _check("held-out", self.held_out, 0, 0.9)
+        _check("save-steps", self.save_steps, 1)
+        _check("eval-steps", self.eval_steps, 1)
+        _check("seed", self.seed, 0, 2**32 - 1)
+        _check("threads", self.threads, 1)
+        if self.max_steps != -1:
+            _check("max-steps", self.max_steps, 1)
+        for label in self.genres:
+            if genre_name(label) is None:
+                raise BadSetting(f"--genres {label!r} can't be a genre: use letters, digits and hyphens.")
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:
@@ -73,6 +96,19 @@ class EvaluateSettings:
     """Score at most so many passages, evenly spread over the data; 0 scores all."""
     threads: int | None = None
     """CPU threads. Default: as torch chooses."""
+
+    def __post_init__(self) -> None:
+        """Raise BadSetting for what can't be scored."""
+        _check("held-out-only", self.held_out_only, 0, 0.9)
+        _check("passage-tokens", self.passage_tokens, 16)
+        _check("max-stories", self.max_stories, 0)
+        _check("threads", self.threads, 1)
+
+
+def _check(name: str, value: float | None, least: float, most: float = float("inf")) -> None:
+    if value is not None and not least <= value <= most:
+        allowed = f"at least {least:g}" if most == float("inf") else f"from {least:g} to {most:g}"
+        raise BadSetting(f"--{name} should be {allowed}, and is {value:g}.")
 
 
 def set_threads(threads: int | None) -> None:

@@ -77,17 +77,17 @@ def one_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class GenreCalibration:
-    """What turns log P(prompt | tag) into odds: softmax(temperature x log P + bias), fitted on held-out prompts.
+    """What turns log P(prompt | tag) into odds: softmax(scale x log P + bias), fitted on held-out prompts.
 
     The bias takes the place of log P(tag) and of what one tag's language explains better in general.
     """
 
-    temperature: float = 1.0
+    scale: float = 1.0
     bias: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def odds(self, log_likelihood: Mapping[str, float]) -> dict[str, float]:
         """The probability of each tag, given log P(prompt | tag) in nats."""
-        logits = {tag: self.temperature * value + self.bias.get(tag, 0.0) for tag, value in log_likelihood.items()}
+        logits = {tag: self.scale * value + self.bias.get(tag, 0.0) for tag, value in log_likelihood.items()}
         top = max(logits.values())
         weights = {tag: math.exp(value - top) for tag, value in logits.items()}
         total = sum(weights.values())
@@ -124,7 +124,7 @@ class StoryFormat:
             "end_token": END_TOKEN,
             "genres": list(self.genres),
             "scripts": list(self.scripts),
-            "calibration": {"temperature": self.calibration.temperature, "bias": dict(self.calibration.bias)},
+            "calibration": {"scale": self.calibration.scale, "bias": dict(self.calibration.bias)},
         }
         (directory / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -149,7 +149,7 @@ class StoryFormat:
         return cls(
             tuple(str(name) for name in content["genres"]),
             GenreCalibration(
-                float(calibration.get("temperature", 1.0)),
+                float(calibration.get("scale", 1.0)),
                 {str(tag): float(value) for tag, value in calibration.get("bias", {}).items()},
             ),
             tuple(str(name) for name in content.get("scripts", ())),
@@ -188,6 +188,10 @@ class StoryCodec:
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Many texts at once, on all cores."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The length of each text in tokens."""
+        return [len(ids) for ids in self.encode_texts(texts)]
 
     @staticmethod
     def prompt_text(prompt: str) -> str:

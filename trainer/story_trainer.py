@@ -15,10 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
+from safetensors import SafetensorError
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer import checkpoints
+from trainer.errors import OutputError
 from trainer.evaluation import Score
 
 if TYPE_CHECKING:
@@ -64,15 +66,22 @@ class StoryTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(self._staging, ignore_errors=True)  # what a killed process left
         self.accelerator.wait_for_everyone()
+        staged = self._staging / name
         try:
             super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                checkpoints.publish(staged, directory / name)
+                checkpoints.keep_newest(directory, self._keep, directory / name)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+            raise OutputError(
+                f"{directory / name} can't be written ({str(error).splitlines()[0][:120]}). The last whole checkpoint is kept: "
+                "make room, and give the same command again."
+            ) from error
         finally:
-            staged, self._staging = self._staging / name, None
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoints.publish(staged, directory / name)
-            staged.parent.rmdir()
-            checkpoints.keep_newest(directory, self._keep)
+            self._staging = None
+            if self.args.should_save:
+                shutil.rmtree(staged.parent, ignore_errors=True)
 
 
 class StopCleanly(TrainerCallback):

@@ -7,66 +7,27 @@ models/NAME/training.json    the settings it was started with, and the curve so 
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from trainer.base import Base, add_tags, load_base, load_model
-from trainer.corpus import PROMPT_ROOM, Passage, choose_genres, make_passages, split
-from trainer.errors import CorpusError, OutputError
-from trainer.output import Progress, command_line, inspect_output, write_record
+from trainer.base import check_base, load_model
+from trainer.corpus import digest_of, spread
+from trainer.errors import OutOfMemory, OutputError
+from trainer.lessons import Lessons, prepare
+from trainer.output import Plan, Progress, claim_output, command_line, inspect_output, write_record
 from trainer.reading import read_sources
 from trainer.settings import TrainSettings, set_threads
-from trainer.story_format import StoryCodec, StoryFormat, genre_name, scripts_of
 from trainer.talking import bar, quieten_transformers, say, shows_bars
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-    from trainer.evaluation import HeldOut
     from trainer.rows import StoryRows
 
-
-@dataclass(frozen=True)
-class Lessons:
-    """All that is taught and all that is asked, ready for the model."""
-
-    base: Base
-    codec: StoryCodec
-    train: list[Passage]
-    held_out: list[Passage]
-    block: int
-
-
-def prepare(settings: TrainSettings) -> Lessons:
-    """Read the sources and make them fit the base. Raises CorpusError and BaseUnavailable."""
-    genres = [genre_name(label) or label for label in settings.genres]
-    texts = list(read_sources(settings.data, say))
-    sides = split(texts, settings.held_out)
-    if not sides.train:
-        raise CorpusError(f"No story to learn from in {', '.join(settings.data)}: it is empty, or all of it is held out.")
-    scripts = scripts_of(text.text for text in sides.train)
-    story_format = StoryFormat(choose_genres(sides.train, genres), scripts=scripts)
-    base = load_base(settings.base, (text.text for text in sides.train), settings.block_size)
-    block = min(settings.block_size or base.n_positions, base.n_positions)
-    if settings.block_size and settings.block_size > base.n_positions:
-        raise OutputError(f"--block-size {settings.block_size} is over the {base.n_positions} positions of {base.name}.")
-    add_tags(base.tokenizer, story_format)
-    codec = StoryCodec(base.tokenizer, story_format)
-    room = min(settings.passage_tokens or block, block - PROMPT_ROOM)
-    if room < 16:
-        raise OutputError(f"--block-size {block} leaves {room} tokens for a story; it must leave 16 beside {PROMPT_ROOM}.")
-
-    def count(parts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in codec.encode_texts(parts)]
-
-    with bar("Cutting into passages", len(sides.train), "texts") as report:
-        train = make_passages(sides.train, story_format.genres, room, count, report)
-    held_out = make_passages(sides.held_out, story_format.genres, room, count) if sides.held_out else []
-    say(f"{len(train):,} stories to learn from, {len(held_out):,} held out; genres: {', '.join(story_format.genres)}")
-    return Lessons(base, codec, train, held_out, block)
+ASKED_WHILE_TRAINING = 400
+"""Held-out passages of each evaluation: a loss to compare, in seconds rather than minutes."""
 
 
 def train(settings: TrainSettings) -> int:
@@ -75,25 +36,57 @@ def train(settings: TrainSettings) -> int:
     Raises TrainerError.
     """
     set_threads(settings.threads)
-    plan = inspect_output(settings)
+    check_base(settings.base)
+    texts = list(read_sources(settings.data, say))
+    plan = inspect_output(settings, digest_of(texts))
     if plan.finished:
         say(f"{settings.out} is taught already with these settings. To go on teaching it: --base {settings.out} --out another.")
         return 0
-    lessons = prepare(settings)
+    lessons = prepare(settings, texts)
 
+    import torch
     from transformers import set_seed
-
-    from trainer.evaluation import HeldOut
-    from trainer.rows import StoryRows, StoryTokens
-    from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
 
     quieten_transformers()
     set_seed(settings.seed)
     model = load_model(lessons.base, lessons.codec.end_id, settings.dropout)
     use_fast_gelu(model)
-    with bar("Tokenising", len(lessons.train), "stories") as report:
+    claim_output(settings, plan)
+    try:
+        progress, status = _teach(settings, plan, lessons, model)
+        if status == 0:
+            from trainer.finishing import finish
+
+            finish(settings, lessons, model, progress)
+            write_record(settings, plan, progress, finished=True)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "The GPU's memory is full. Halve --batch-size and double --accumulate, which teaches the same; with --resume never "
+            "if it happened at the start."
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{settings.out} can't be written ({error.strerror or error}). The last whole checkpoint is kept: make room, and "
+            "give the same command again."
+        ) from error
+    return status
+
+
+def _teach(settings: TrainSettings, plan: Plan, lessons: Lessons, model: GPT2LMHeadModel) -> tuple[Progress, int]:
+    """All steps that are left; what is behind the training then, and the exit status: 0 when it is taught."""
+    from safetensors.torch import load_model as load_model_weights
+
+    from trainer.evaluation import HeldOut
+    from trainer.rows import StoryRows, StoryTokens
+    from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
+
+    if plan.checkpoint is not None and (curve := _curve_if_taught(plan.checkpoint)) is not None:
+        load_model_weights(model, plan.checkpoint / "model.safetensors")
+        return Progress(curve, plan.seconds_before), 0
+    with bar("Tokenising", len(lessons.train), "passages") as report:
         rows = StoryRows(StoryTokens(lessons.train, lessons.codec, report), lessons.block, settings.seed)
-    held_out = HeldOut(_spread(lessons.held_out, 400), lessons.codec, lessons.block) if lessons.held_out else None
+    asked = spread(lessons.held_out, ASKED_WHILE_TRAINING)
+    held_out = HeldOut(asked, lessons.codec, lessons.block) if asked else None
     stop = StopCleanly()
     trainer = StoryTrainer(
         model=model,
@@ -103,66 +96,32 @@ def train(settings: TrainSettings) -> int:
         callbacks=[stop],
     )
     _say_plan(settings, model, rows, trainer.args)
-    started = time.monotonic()
+    started_s = time.monotonic()
 
-    def record(finished: bool = False) -> Progress:
+    def record() -> Progress:
         progress = Progress(
-            cast("list[dict[str, Any]]", trainer.state.log_history), plan.seconds_before + time.monotonic() - started
+            cast("list[dict[str, Any]]", trainer.state.log_history), plan.seconds_before + time.monotonic() - started_s
         )
         if trainer.is_world_process_zero():
-            write_record(settings, progress, finished)
+            write_record(settings, plan, progress, finished=False)
         return progress
 
-    record()
     trainer.add_callback(AfterSave(record))
     with stop.listening():
         trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
-    progress = record()
     if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
         say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(settings)}")
-        return 128 + int(stop.asked)
-    if trainer.is_world_process_zero():
-        finish(settings, lessons, model, held_out, progress)
-    record(finished=True)
-    return 0
+        return record(), 128 + int(stop.asked)
+    return record(), 0
 
 
-def finish(
-    settings: TrainSettings,
-    lessons: Lessons,
-    model: GPT2LMHeadModel,
-    held_out: HeldOut | None,
-    progress: Progress,
-) -> None:
-    """Calibrate the genre odds, write the model directory and its card."""
-    from trainer.calibration import calibrate, known_prompts
-    from trainer.evaluation import by_genre
-    from trainer.model_card import CardFacts, write_card
-    from trainer.model_directory import write_model
+def _curve_if_taught(checkpoint: Path) -> list[dict[str, Any]] | None:
+    """The log of a training that was cut off after its last step, before its model was written; None for any other.
 
-    calibrated = calibrate(model, lessons.codec, known_prompts(lessons.held_out, settings.seed))
-    story_format = lessons.codec.format
-    if calibrated is not None:
-        story_format = dataclasses.replace(story_format, calibration=calibrated.calibration)
-        say(f"Genre of {calibrated.prompts} held-out prompts: {calibrated.accuracy:.0%} right after calibration on them")
-    write_model(settings.out, model, lessons.base.tokenizer, story_format)
-    scores = by_genre(held_out.passages, held_out.score(model)) if held_out else {}
-    write_card(
-        settings.out / "README.md",
-        CardFacts(
-            command=command_line(settings),
-            data=settings.data,
-            base=settings.base,
-            genres=story_format.genres,
-            parameters=model.num_parameters(),
-            stories=len(lessons.train),
-            curve=progress.curve,
-            seconds=progress.seconds,
-            scores=scores,
-            calibrated=calibrated,
-        ),
-    )
-    say(f"The model is in {settings.out}. Try it: python -m bot console --model {settings.out}")
+    Trainer would take one step more than it was told to.
+    """
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["log_history"] if state["global_step"] >= state["max_steps"] else None
 
 
 def use_fast_gelu(model: GPT2LMHeadModel) -> None:
@@ -225,9 +184,3 @@ def _say_plan(settings: TrainSettings, model: GPT2LMHeadModel, rows: StoryRows, 
         f"{model.num_parameters():,} parameters, {len(rows):,} rows an epoch, {rows.used:.1%} of them in use, "
         f"{tokens:,} tokens a step"
     )
-
-
-def _spread(passages: list[Passage], most: int) -> list[Passage]:
-    """At most so many, evenly spread: the held-out loss while training need not be exact, only comparable."""
-    step = max(1, len(passages) // most)
-    return passages[::step][:most]

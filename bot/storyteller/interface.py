@@ -17,6 +17,16 @@ class Storyteller(Protocol):
         ...
 
     @property
+    def min_length(self) -> int:
+        """The shortest story that may be asked for, in new tokens."""
+        ...
+
+    @property
+    def max_seed(self) -> int:
+        """The largest seed; the smallest is 0."""
+        ...
+
+    @property
     def max_length(self) -> int:
         """The longest story that may be asked for, in new tokens."""
         ...

@@ -45,7 +45,7 @@ class Order:
 
 def check(request: StoryRequest, codec: StoryCodec, limits: Limits) -> Order:
     """The request as an order. Raises the StoryError that says what to change."""
-    tag, rest = split_tag(request.prompt, codec.format.genres)
+    tag, rest = split_tag(printable(request.prompt), codec.format.genres)
     genre = _known_genre(request.genre, codec) if request.genre else None
     if tag is not None:
         genre = genre or _known_genre(tag, codec)
@@ -104,5 +104,5 @@ def _seed(seed: int | None) -> int:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: a model may write any byte, and a terminal would obey some of them."""
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
+    """The text without control characters and halves of characters: people and models may write any, terminals obey some."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Piece
 from bot.errors import NothingToTell, ShuttingDown
 from bot.model_dir import ModelDescription
-from bot.storyteller.request import MIN_LENGTH, Limits, Order, check, printable
+from bot.storyteller.request import MAX_SEED, MIN_LENGTH, Limits, Order, check, printable
 from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate
 from bot.storyteller.trim import whole_sentences
 
@@ -61,6 +61,11 @@ class ModelStoryteller:
     def min_length(self) -> int:
         """The shortest story that may be asked for, in new tokens."""
         return MIN_LENGTH
+
+    @property
+    def max_seed(self) -> int:
+        """The largest seed; the smallest is 0."""
+        return MAX_SEED
 
     @property
     def max_length(self) -> int:

@@ -10,15 +10,22 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)  # each starts a process that imports torch
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def environment(model: Path) -> dict[str, str]:
+    """This process's own, without what would reach Discord or read a developer's .env."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DISCORD_")}
+    return {**kept, "STORYTELLER_ENV_FILE": os.devnull, "MODEL_DIR": str(model), "STORY_LENGTH": "40"}
+
+
 def bot(model: Path, *arguments: str, typed: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DISCORD_")}
     return subprocess.run(
         [sys.executable, "-m", "bot", *arguments],
         cwd=ROOT,
-        env={**environment, "MODEL_DIR": str(model), "DISCORD_TOKEN": "", "STORY_LENGTH": "40", **variables},
+        env={**environment(model), **variables},
         input=typed,
         capture_output=True,
         text=True,
@@ -72,6 +79,7 @@ def test_genres_of_prompts_come_as_json_lines(random_model: Path, tmp_path: Path
         (("console", "--once", "ship"), {"MODEL_DIR": "/nowhere"}, "There is no model directory /nowhere"),
         (("console", "--once", "ship"), {"MAX_STORIES": "lots"}, "MAX_STORIES can't be 'lots'"),
         ((), {"DISCORD_TOKEN": "x", "MODEL_DIR": "/nowhere"}, "There is no model directory /nowhere"),
+        (("discord",), {}, "There is no DISCORD_TOKEN"),
     ],
 )
 def test_bad_input_is_one_sentence_and_not_status_0(
@@ -82,6 +90,56 @@ def test_bad_input_is_one_sentence_and_not_status_0(
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_byte_that_is_no_character_ends_nothing(random_model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", "console"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "STORYTELLER_ENV_FILE": os.devnull,
+            "MODEL_DIR": str(random_model),
+            "PYTHONIOENCODING": "utf-8:strict",
+        },
+        input=b"/story magic \xff castle genre:HORROR length:20\n/quit\n",
+        capture_output=True,
+        timeout=110,
+    )
+    assert done.returncode == 0
+    assert b"[HORROR] " in done.stdout
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_script_whose_story_fails_has_a_status(random_model: Path) -> None:
+    done = bot(random_model, "console", typed="/story \n/quit\n")
+    assert done.returncode == 2
+    assert "no words" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are of POSIX")
+def test_ctrl_c_at_the_prompt_ends_the_program(random_model: Path) -> None:
+    import pty
+    import signal
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bot", "console"],
+        cwd=ROOT,
+        env=environment(random_model),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"> " not in shown:
+        shown += os.read(ours, 1000)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    os.close(ours)
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
 
 
 def test_help_needs_no_torch(random_model: Path) -> None:

@@ -16,6 +16,7 @@ class ScriptedStoryteller:
     genres = ("FANTASY", "HORROR")
     min_length = 16
     max_length = 400
+    max_seed = 2**53 - 1
 
     def __init__(self) -> None:
         self.requests: list[StoryRequest] = []
@@ -60,11 +61,12 @@ async def test_a_plain_line_is_a_prompt_and_the_end_of_input_ends_it() -> None:
 
 async def test_options_are_typed_as_discord_shows_them() -> None:
     assert parse("an old clock genre:HORROR length:80 seed:7") == StoryRequest("an old clock", "HORROR", 80, 7)
+    assert parse("prompt:an old clock genre:HORROR") == StoryRequest("an old clock", "HORROR")
     assert parse("time: the enemy") == StoryRequest("time: the enemy")
 
 
 async def test_an_error_is_a_sentence_and_the_console_goes_on() -> None:
-    shown, requests = await typed("/story nothing\n/story x length:long\n/dance\n/genres\n/help\n/story castle\n")
+    shown, requests = await typed("/STORY\tnothing\n/story x length:long\n/dance\n/genres\n/help\n/story castle\n")
     assert "There are no words in that prompt." in shown
     assert "length: takes a whole number, not 'long'." in shown
     assert "There is no command /dance." in shown

@@ -40,7 +40,7 @@ def test_a_torn_file_is_named(directory: Path, name: str, content: str) -> None:
 
 def test_a_model_that_is_no_gpt2_is_refused(directory: Path) -> None:
     (directory / "config.json").write_text(json.dumps({"model_type": "llama", "n_positions": 128}))
-    with pytest.raises(ModelUnavailable, match="holds a llama model, and this bot runs GPT-2"):
+    with pytest.raises(ModelUnavailable, match="is for a 'llama' model"):
         describe(directory)
 
 

@@ -13,7 +13,7 @@ from bot.settings import ROOT, Settings, load_settings
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    monkeypatch.setenv("STORYTELLER_ENV_FILE", str(tmp_path / ".env"))
 
 
 def test_every_variable_is_in_the_example_with_a_comment() -> None:
@@ -25,13 +25,23 @@ def test_every_variable_is_in_the_example_with_a_comment() -> None:
         assert above.startswith("#") or re.match(r"[A-Z_]+=", above), f"{name} has no comment"
 
 
-def test_the_example_is_a_valid_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(Settings.model_config, "env_file", ROOT / ".env.example")
-    settings = load_settings()
-    assert settings.discord_token is None
-    assert settings == Settings.model_construct(**settings.model_dump())
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
-    assert settings == load_settings()  # the example shows the defaults
+def test_the_example_is_a_valid_env_file_and_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_a_file = load_settings()
+    monkeypatch.setenv("STORYTELLER_ENV_FILE", str(ROOT / ".env.example"))
+    assert load_settings() == without_a_file
+    assert without_a_file.discord_token is None
+
+
+def test_an_empty_variable_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DISCORD_TOKEN=somebodys.real.token\nTHREADS=\n", encoding="utf-8")
+    assert load_settings().discord_token is not None
+    monkeypatch.setenv("DISCORD_TOKEN", "")
+    assert load_settings().discord_token is None
+
+
+def test_a_home_directory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_DIR", "~/models/mine")
+    assert load_settings().model_dir == Path.home() / "models" / "mine"
 
 
 def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.corpus import is_held_out, split
+from trainer.corpus import digest_of, split, spread
 from trainer.errors import CorpusError
 from trainer.reading import SourceText, clean, read_sources
 
@@ -64,7 +64,6 @@ def test_a_book_is_on_one_side_of_the_split_in_every_run() -> None:
     assert not {text.book for text in sides.train} & {text.book for text in sides.held_out}
     assert 40 <= len(sides.held_out) <= 200
     assert split(texts, 0.3) == sides
-    assert [is_held_out(f"book {n}", 0.3) for n in range(40)] == [is_held_out(f"book {n}", 0.3) for n in range(40)]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +72,15 @@ def test_a_book_is_on_one_side_of_the_split_in_every_run() -> None:
         ("a.jsonl", b'{"text": "fine"}\n{"text": "broken\n', r"a\.jsonl:2 is not JSON"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1 is JSON but not an object"),
         ("a.jsonl", b'{"body": "x"}\n', r"a\.jsonl:1 has no field text or story; it has: body"),
-        ("a.jsonl", b'{"text": 7}\n', r"a\.jsonl:1: the field text should be text and is int"),
+        ("a.jsonl", b'{"text": 7}\n', r"a\.jsonl:1: the field text should be text and is 7"),
         ("a.jsonl", b'{"text": "x", "genre": "1/2"}\n', r"a\.jsonl:1: '1/2' can't be a genre"),
+        ("a.jsonl", b'{"text": null}\n', r"a\.jsonl:1: the field text should be text and is null"),
+        ("a.jsonl", b'{"text": "x", "title": 0}\n', r"the field title should be text and is 0"),
+        ("a.jsonl", b'{"text": "half \\ud800"}\n', r"a\.jsonl:1 has half of a character"),
+        ("a.jsonl", b'{"text": ' + b"[" * 100000, r"a\.jsonl:1 is not JSON"),
+        ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"a\.jsonl:1 is not JSON"),
+        ("a.txt", b"x" * 5000, r"a\.txt:1 has a word of 5,000 characters"),
+        ("a.txt", "naïve".encode("utf-16"), r"iconv -f UTF-16"),
         ("a.txt", b"fine\n\ncaf\xe9\n", r"a\.txt:3 is not UTF-8 \(byte 0xe9\)"),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz is no whole gzip file"),
         ("a.doc", b"x", r"a\.doc ends in none of"),
@@ -91,6 +97,49 @@ def test_a_torn_gzip_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CorpusError, match="no whole gzip file"):
         read(tmp_path / "a.jsonl.gz")
+
+
+def test_a_damaged_gzip_is_named(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(b'{"text": "x"}\n' * 4000))
+    whole[20] ^= 0xFF
+    (tmp_path / "a.jsonl.gz").write_bytes(bytes(whole))
+    with pytest.raises(CorpusError, match=r"a\.jsonl"):
+        read(tmp_path / "a.jsonl.gz")
+
+
+def test_files_in_a_held_out_folder_are_never_trained_on(tmp_path: Path) -> None:
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "stories.txt").write_text(f"From {folder}.\n", encoding="utf-8")
+    assert [text.text for text in split(read(tmp_path), 0.0).train] == ["From train."]
+
+
+def test_something_is_held_out_of_two_books_and_something_taught_of_one() -> None:
+    texts = [SourceText(f"Chapter {n}.", None, None, None, f"book {n % 2}", False) for n in range(10)]
+    sides = split(texts, 0.01)
+    assert len({text.book for text in sides.held_out}) == len({text.book for text in sides.train}) == 1
+    assert split(texts[::2], 0.9) == split(texts[::2], 0.01)
+    assert not split(texts[::2], 0.9).held_out
+
+
+def test_a_sample_is_spread_over_all_of_it() -> None:
+    assert spread(list(range(799)), 400)[-1] > 790  # type: ignore[arg-type]
+    assert len(spread(list(range(799)), 400)) == 400  # type: ignore[arg-type]
+    assert spread([], 400) == []
+
+
+def test_a_changed_text_changes_the_digest() -> None:
+    texts = [SourceText("A.", None, None, None, "b", False), SourceText("B.", "HORROR", None, None, "b", False)]
+    assert digest_of(texts) == digest_of(list(texts))
+    assert digest_of(texts) != digest_of(texts[:1])
+
+
+def test_a_mistyped_path_never_goes_out_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for source in ("data/storys.jsonl", "data/storys", "nowhere/storys.txt"):
+        with pytest.raises(CorpusError, match="There is no file or folder"):
+            read(source)
 
 
 def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:

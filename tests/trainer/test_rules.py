@@ -48,5 +48,17 @@ def test_the_storyteller_knows_no_front_end_and_no_torch() -> None:
     assert not starting(importing("bot/storyteller"), "bot.discord_ui", "bot.console", "discord", "torch", "transformers")
 
 
+def test_the_terminal_and_discord_are_equal_callers_of_the_storyteller() -> None:
+    allowed = ("bot.errors", "bot.storyteller.interface", "bot.storyteller.story")
+    for front in ("console.py", *(f"discord_ui/{path.name}" for path in (ROOT / "bot/discord_ui").glob("*.py"))):
+        found = starting(imports(ROOT / "bot" / front), "bot") - {"bot.errors", "bot.discord_ui"}
+        assert found == starting(found, *allowed, "bot.discord_ui"), front
+
+
+def test_the_storyteller_knows_of_the_engine_only_its_interface() -> None:
+    found = starting(importing("bot/storyteller"), "bot.engine")
+    assert found == starting(found, "bot.engine.interface")
+
+
 def test_the_engine_knows_no_story() -> None:
     assert not starting(importing("bot/engine"), "bot.storyteller", "bot.discord_ui", "bot.console", "discord", "trainer")

@@ -86,7 +86,75 @@ def test_the_held_out_loss_is_in_the_record_and_on_the_card(taught: Path) -> Non
     assert losses
     card = (taught / "README.md").read_text(encoding="utf-8")
     assert f"{losses[-1]:.3f}" in card
-    assert "python -m trainer train" in card
+    assert "-m trainer train" in card
+
+
+def test_the_card_and_evaluate_say_the_same_loss(taught: Path, stories_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(taught), "--data", str(stories_file), "--held-out-only", "0.2", "--json"]
+    assert main(arguments) == 0
+    line = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    card = (taught / "README.md").read_text(encoding="utf-8")
+    assert f"| all | {line['stories']} | {line['nats_per_token']:.3f} | {line['bits_per_byte']:.3f} |" in card
+
+
+def test_a_training_killed_after_its_last_step_takes_no_further_one(
+    stories_file: Path, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trainer.finishing
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "cut"
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.finishing, "finish", interrupted)
+        assert main(command(stories_file, out)) == 130
+    assert not (out / "model.safetensors").exists()
+    assert main(command(stories_file, out)) == 0
+    cut, whole = load_file(out / "model.safetensors"), load_file(taught / "model.safetensors")
+    assert all(bool((cut[name] == whole[name]).all()) for name in cut)
+
+
+def test_texts_that_changed_are_noticed(stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "stories.jsonl"
+    data.write_bytes(stories_file.read_bytes())
+    assert main(command(data, tmp_path / "out")) == 0
+    data.write_bytes(stories_file.read_bytes() * 2 + b'{"text": "A new story."}\n')
+    assert main(command(data, tmp_path / "out")) == 2
+    assert "the texts of --data have changed" in capsys.readouterr().err
+
+
+def test_starting_over_deletes_nothing_before_it_can_start(taught: Path, tmp_path: Path) -> None:
+    import shutil
+
+    out = Path(shutil.copytree(taught, tmp_path / "copy"))
+    assert main([*command(tmp_path / "nowhere.txt", out), "--resume", "never"]) == 2
+    assert (out / "training.json").is_file()
+    assert list((out / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_full_disk_is_a_sentence_and_keeps_the_last_whole_checkpoint(
+    stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainer import checkpoints
+
+    publish, calls = checkpoints.publish, []
+
+    def full_at_the_third(staged: Path, final: Path) -> None:
+        calls.append(final)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        publish(staged, final)
+
+    monkeypatch.setattr(checkpoints, "publish", full_at_the_third)
+    out = tmp_path / "out"
+    assert main(command(stories_file, out)) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "Traceback" not in error
+    assert checkpoints.newest_whole(out / "checkpoints").path == out / "checkpoints" / "checkpoint-4"
+    assert not (out / "checkpoints" / "being-written").exists()
+    assert main(command(stories_file, out)) == 0
 
 
 def test_a_finished_training_is_not_done_again(taught: Path, stories_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,12 +194,16 @@ def test_evaluate_prints_losses_per_genre_and_a_json_line(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--data", "{missing}.txt", "--out", "{tmp}/m"], "There is no file or folder"),
+        (["--data", "{missing}.txt", "--out", "{tmp}/m", "--base", "new:tiny"], "There is no file or folder"),
         (["--data", "{empty}", "--out", "{tmp}/m", "--base", "new:tiny"], "No story to learn from"),
         (["--data", "{data}", "--out", "{tmp}/m", "--base", "new:huge"], "There is no size new:huge"),
-        (["--data", "{data}", "--out", "{full}"], "holds something that no training wrote"),
-        (["--data", "{data}", "--out", "{data}"], "is a file"),
-        (["--data", "{data}", "--out", "{tmp}/m", "--base", "new:tiny", "--block-size", "20"], "leaves"),
+        (["--data", "{data}", "--out", "{full}", "--base", "new:tiny"], "holds something that no training wrote"),
+        (["--data", "{data}", "--out", "{data}", "--base", "new:tiny"], "is a file"),
+        (["--data", "{data}", "--out", "{tmp}/m", "--base", "new:tiny", "--block-size", "20"], "leaves no story room"),
+        (["--data", "{data}", "--out", "{tmp}/m", "--batch-size", "0"], "--batch-size should be at least 1, and is 0"),
+        (["--data", "{data}", "--out", "{tmp}/m", "--dropout", "2"], "--dropout should be from 0 to 0.9"),
+        (["--data", "{data}", "--out", "{tmp}/m", "--epochs", "0"], "--epochs should be at least 1"),
+        (["--data", "{data}", "--out", "{tmp}/m", "--genres", "a/b"], "can't be a genre"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(

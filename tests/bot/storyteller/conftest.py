@@ -28,7 +28,7 @@ def write_model_directory(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
     story_format.save(directory)
-    (directory / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 256}))
+    (directory / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 256, "vocab_size": 400}))
     (directory / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": 0.8, "top_k": 40}))
     (directory / "model.safetensors").write_bytes(b"")
     return directory

@@ -65,6 +65,10 @@ def test_a_seed_out_of_range_is_refused(model: ModelDescription, seed: int) -> N
         order(model, "a ship", seed=seed)
 
 
+def test_halves_of_characters_and_control_characters_are_left_out(model: ModelDescription) -> None:
+    assert order(model, "\ud800 magic\x00 castle\x1b").prompt == "magic castle"
+
+
 def test_every_refusal_is_one_sentence_for_a_person(model: ModelDescription) -> None:
     for prompt in ("", "castle " * 860, "[PIRATE] ship", "טירה"):
         with pytest.raises(StoryError) as raised:
