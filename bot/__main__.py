@@ -194,6 +194,7 @@ async def _leave(bot: StoryBot, serving: asyncio.Task[None]) -> None:
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("discord").setLevel(max(logging.INFO, logging.getLogger().level))
+    logging.getLogger("torch").setLevel(logging.WARNING)  # it tells of its caches when the process ends
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ Updates are not queued. A story's newest text is kept, and one task draws it whe
 rate limit only means fewer edits; an edit that would change nothing is not sent. The last text always lands: it is
 tried again while Discord is unreachable, and on the next surface when this one is closed. The price is one task for
 each story, and a reader who is up to `interval_s` behind the model.
+
+A story that outlasts its token moves on while the old message can still be edited, so that this one says where it went.
+A token that dies early (401 or 404 before its 14.5 minutes) gives no such chance: the old message keeps its cursor.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class NoWayLeft(Exception):
 class Pace:
     """How often a card draws, and how it waits; tests bring their own clock."""
 
-    interval_s: float = 1.2
+    interval_s: float
     """Between two drawings. Discord allows about five edits in five seconds and then makes us wait."""
     retry_after_s: tuple[float, ...] = (1.0, 2.0, 4.0)
     """The waits between tries of the last drawing. discord.py has tried five times itself on a 5xx before the first."""

@@ -27,6 +27,8 @@ from bot.storyteller.story import StoryRequest
 
 _log = logging.getLogger(__name__)
 
+FAREWELL_S = 8.0  # Docker kills 10 s after SIGTERM
+
 # What an invitation asks for: to see a mention, to answer it, in threads too. A reply needs to read what it replies to.
 _PERMISSIONS = discord.Permissions(
     view_channel=True, send_messages=True, send_messages_in_threads=True, read_message_history=True
@@ -41,7 +43,7 @@ class StoryBot(discord.Client):
         storyteller: Storyteller,
         *,
         state_dir: Path,
-        edit_interval_s: float = 1.2,
+        edit_interval_s: float,
         max_stories_per_user: int = 2,
         proxy: str | None = None,
         pace: Pace | None = None,
@@ -65,11 +67,18 @@ class StoryBot(discord.Client):
         self._state_dir = state_dir
         self._pace = pace or Pace(edit_interval_s)
         self._desk = Desk(max_stories_per_user)
+        self._farewell: asyncio.Task[None] | None = None
+        self.connected = asyncio.Event()
+        """Set by the first READY of the gateway."""
         self._sync: asyncio.Task[bool] | None = None
 
     async def setup_hook(self) -> None:
         """Send the commands beside the start, which does not wait for it."""
         self._sync = asyncio.create_task(sync_if_changed(self.tree, self._state_dir / "commands.json"))
+
+    async def on_connect(self) -> None:
+        """The gateway wants us."""
+        self.connected.set()
 
     async def on_ready(self) -> None:
         """Say who we are and where an invitation is to be had."""
@@ -80,9 +89,10 @@ class StoryBot(discord.Client):
 
     async def answer_interaction(self, interaction: discord.Interaction, request: StoryRequest) -> None:
         """Answer `/story`: defer first, tell then."""
-        surfaces = await _defer(interaction)
-        if surfaces:
-            await self._tell(request, surfaces, interaction.user.id)
+        with self._desk.in_flight():  # from before the defer on: a shutdown meanwhile must not lose it
+            surfaces = await _defer(interaction)
+            if surfaces:
+                await self._tell(request, surfaces, interaction.user.id)
 
     async def on_message(self, message: discord.Message) -> None:
         """Answer a direct message or a mention the same way, by a reply that grows."""
@@ -92,14 +102,34 @@ class StoryBot(discord.Client):
         surfaces: list[Surface] = [ChannelSurface(message.channel, reply_to=message)]
         if message.guild is not None:
             surfaces.append(ChannelSurface(message.author))
-        if prompt:
-            await self._tell(StoryRequest(prompt), surfaces, message.author.id)
-        else:
-            await say(wording.HINT, StoryCard(surfaces, self._pace))
+        with self._desk.in_flight():
+            if prompt:
+                await self._tell(StoryRequest(prompt), surfaces, message.author.id)
+            else:
+                await say(wording.HINT, StoryCard(surfaces, self._pace))
 
     async def wait_until_idle(self) -> None:
         """Return when the last edit of each story in flight has landed."""
         await self._desk.wait_until_idle()
+
+    async def farewell(self) -> None:
+        """Take no more stories; those in flight get their last edit, with a mark that they were stopped. Done once."""
+        if self._farewell is None:
+            self._farewell = asyncio.create_task(self._say_farewell(), name="farewell")
+        await asyncio.shield(self._farewell)
+
+    async def close(self) -> None:
+        """Close the client, after a farewell: discord.py calls this itself when the gateway refuses the bot for good."""
+        await self.farewell()
+        await super().close()
+
+    async def _say_farewell(self) -> None:
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await self.storyteller.close()
+                await self.wait_until_idle()
+        except TimeoutError:
+            _log.warning("Some stories did not end within %.0f s", FAREWELL_S)
 
     async def _tell(self, request: StoryRequest, surfaces: Sequence[Surface], person: int) -> None:
         await tell(self.storyteller, request, StoryCard(surfaces, self._pace), self._desk, person)
@@ -135,6 +165,7 @@ async def _defer(interaction: discord.Interaction[discord.Client]) -> list[Surfa
     An interaction that could not be taken is still a wish for a story: it is told in the channel or by direct message.
     Nothing is returned when another process has answered it.
     """
+    answer = InteractionSurface(interaction)
     channel_id = interaction.channel_id
     elsewhere: list[Surface] = [ChannelSurface(interaction.client.get_partial_messageable(channel_id))] if channel_id else []
     elsewhere.append(ChannelSurface(interaction.user))
@@ -155,4 +186,4 @@ async def _defer(interaction: discord.Interaction[discord.Client]) -> list[Surfa
             late.total_seconds(),
             limits.ANSWER_WITHIN.total_seconds(),
         )
-    return [InteractionSurface(interaction), *elsewhere]
+    return [answer, *elsewhere]

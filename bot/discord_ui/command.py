@@ -16,15 +16,13 @@ from bot.storyteller.story import StoryRequest
 
 Answer = Callable[[discord.Interaction, StoryRequest], Awaitable[None]]
 
-SHORTEST_STORY = 16  # tokens, a sentence; less is no story
-
 
 def story_command(storyteller: Storyteller, answer: Answer) -> app_commands.Command[Any, ..., None]:
     """`/story prompt genre? length? seed?`, which hands a request to `answer` and does nothing else."""
     prompts = _Text(limits.PROMPT_CHARS)
     genres = _genre_option(storyteller.genres)
-    lengths = _Whole(min(SHORTEST_STORY, storyteller.max_length), storyteller.max_length)
-    seeds = _Whole(0, limits.LARGEST_INTEGER)
+    lengths = _Whole(storyteller.min_length, storyteller.max_length)
+    seeds = _Whole(0, storyteller.max_seed)
 
     @app_commands.command(name="story", description=wording.STORY_DESCRIPTION)
     @app_commands.describe(

@@ -31,9 +31,6 @@ TOKEN_USED_FOR = TOKEN_LIFE - timedelta(seconds=30)
 CHOICES = 25
 PROMPT_CHARS = 6000
 
-# docs: same place: an INTEGER option is "any integer between -2^53+1 and 2^53-1"; JSON's numbers end there.
-LARGEST_INTEGER = 2**53 - 1
-
 # docs: resources/channel#trigger-typing-indicator: it "expires after 10 seconds"; renewed before that.
 TYPING_AGAIN_S = 8.0
 

@@ -1,7 +1,7 @@
 """Run the bot until it is told to stop: log in, stay connected, and on SIGTERM or Ctrl-C let the stories end well.
 
-Login is done apart from connecting, since discord.py tries again for ever once it is connected, but a wrong token or an
-unreachable Discord at the start is something to be told at once, in a sentence.
+discord.py tries the gateway again for ever. That is right once it has been reached; a wrong token or a Discord that can't
+be reached at the start is told in a sentence instead, so login is done apart and the first connection has its time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from bot.errors import DiscordUnavailable
 _log = logging.getLogger(__name__)
 
 LOGIN_TIMEOUT_S = 60.0  # discord.py tries five times on a 5xx, which takes 25 s
-FAREWELL_S = 8.0  # Docker kills 10 s after SIGTERM
+FIRST_CONNECTION_S = 60.0  # some six tries at the gateway
+FIRST_PAUSE_S = 1.0  # between them, doubled each time
 
 _PORTAL = "https://discord.com/developers/applications"
 
@@ -39,14 +40,15 @@ async def serve(token: str, bot: StoryBot, *, api_url: str | None = None, gatewa
     _check(token)
     _point_discord_py_at(api_url, gateway_url)
     stop = asyncio.Event()
-    with _signals_set(stop):
+    with _signals_set(stop), _short_reconnects():
         async with bot:
-            connected = asyncio.create_task(_stay_connected(bot, token), name="discord")
+            connected = asyncio.create_task(_stay_connected(bot, token, gateway_url), name="discord")
             stopped = asyncio.create_task(stop.wait(), name="stop")
             try:
                 await asyncio.wait({connected, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not connected.done():
-                    await _say_farewell(bot)
+                if stop.is_set():
+                    _log.info("Stopping: ending the stories in flight. A second signal stops at once.")
+                await bot.farewell()  # a gateway that refuses us for good leaves stories in flight, too
             finally:
                 connected.cancel()
                 stopped.cancel()
@@ -55,23 +57,45 @@ async def serve(token: str, bot: StoryBot, *, api_url: str | None = None, gatewa
                 connected.result()
 
 
-async def _say_farewell(bot: StoryBot) -> None:
-    """Stop taking stories; those in flight get their last edit, with a mark that they were stopped."""
-    _log.info("Stopping: ending the stories in flight. A second signal stops at once.")
-    try:
-        async with asyncio.timeout(FAREWELL_S):
-            await bot.storyteller.close()
-            await bot.wait_until_idle()
-    except TimeoutError:
-        _log.warning("Some stories did not end within %.0f s", FAREWELL_S)
-
-
-async def _stay_connected(bot: StoryBot, token: str) -> None:
+async def _stay_connected(bot: StoryBot, token: str, gateway_url: str | None) -> None:
     with _sentences():
         async with asyncio.timeout(LOGIN_TIMEOUT_S):
             await bot.login(token)
     with _sentences():
-        await bot.connect()
+        connecting = asyncio.create_task(_connect(bot), name="gateway")
+        reached = asyncio.create_task(bot.connected.wait(), name="first connection")
+        try:
+            done, _ = await asyncio.wait({connecting, reached}, timeout=FIRST_CONNECTION_S, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise DiscordUnavailable(_no_gateway(gateway_url))
+            await connecting
+        finally:
+            reached.cancel()
+            connecting.cancel()
+            await asyncio.wait({connecting, reached})
+
+
+async def _connect(bot: StoryBot) -> None:
+    """Connect and stay so, for as many tries as it takes."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return await bot.connect()
+        except AttributeError:
+            # discord.py 2.7.1: when its very first try fails, it waits for up to 2 s and then asks the WebSocket that it
+            # has not got for a sequence number. Its waits would grow; here they start anew, so ours grow instead.
+            if bot.ws is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None before the first connection
+                raise
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+
+
+def _no_gateway(gateway_url: str | None) -> str:
+    culprit = "DISCORD_GATEWAY_URL, which names it, " if gateway_url is not None else "https://discordstatus.com "
+    return (
+        f"The login worked, but Discord's gateway at {DiscordWebSocket.DEFAULT_GATEWAY} could not be reached within "
+        f"{FIRST_CONNECTION_S:.0f} s: check {culprit}and whether this machine's firewall or proxy lets WebSockets through."
+    )
 
 
 def _check(token: str) -> None:
@@ -103,8 +127,8 @@ def _sentences() -> Generator[None]:
         ) from error
     except discord.PrivilegedIntentsRequired as error:
         raise DiscordUnavailable(
-            f"Discord refused the intents that the bot asked for: open {_PORTAL}, choose the application, and turn on "
-            "Bot -> Privileged Gateway Intents -> Message Content Intent."
+            "Discord refused the intents of this connection (code 4014). This bot asks for no privileged intent, so that "
+            f"should not happen: look at the application's page in {_PORTAL} for a notice, and report it as a fault of the bot."
         ) from error
     except discord.ConnectionClosed as error:
         raise DiscordUnavailable(
@@ -119,6 +143,26 @@ def _sentences() -> Generator[None]:
             f"{Route.BASE} can't be reached ({str(error) or 'no answer in time'}): check this machine's network, "
             "its DNS and its firewall or proxy."
         ) from error
+
+
+@contextmanager
+def _short_reconnects() -> Generator[None]:
+    """discord.py logs each lost connection with its traceback; here it is a line with the cause."""
+    logger = logging.getLogger("discord.client")
+    logger.addFilter(_without_traceback)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    cause = record.exc_info[1] if record.exc_info else None
+    if cause is not None and str(record.msg).startswith("Attempting a reconnect"):
+        record.msg = "The connection to Discord's gateway failed (%s: %s); trying again in a moment"
+        record.args = (type(cause).__name__, cause)
+        record.exc_info = None
+    return True
 
 
 @contextmanager

@@ -11,7 +11,8 @@ access (as a user-installed app, in group chats). The price: the token dies afte
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
@@ -63,16 +64,18 @@ class Surface(Protocol):
 
 
 class InteractionSurface:
-    """The answer to a deferred interaction: `@original` first, then follow-ups."""
+    """The answer to a deferred interaction: `@original` first, then follow-ups. Make it when the interaction arrives."""
 
-    def __init__(self, interaction: discord.Interaction) -> None:
+    def __init__(self, interaction: discord.Interaction, clock: Callable[[], float] = time.monotonic) -> None:
         self._interaction = interaction
+        self._clock = clock
+        self._arrived_s = clock()
         self._answered = False
 
     @property
     def open(self) -> bool:
-        """The token still lives, by the time that Discord wrote into the interaction's id."""
-        return discord.utils.utcnow() - self._interaction.created_at < limits.TOKEN_USED_FOR
+        """The token still lives, counted from here: the time in the interaction's id is no use to a clock that is wrong."""
+        return self._clock() - self._arrived_s < limits.TOKEN_USED_FOR.total_seconds()
 
     async def send(self, content: str) -> Page:
         """Fill `@original`, which has been waiting since the defer; after that, send follow-ups."""

@@ -16,7 +16,7 @@ from contextlib import aclosing, contextmanager
 from bot.discord_ui import wording
 from bot.discord_ui.card import NoWayLeft, StoryCard
 from bot.discord_ui.surfaces import ReaderLeft, Unreachable
-from bot.errors import StoryError
+from bot.errors import ModelUnavailable, StoryError
 from bot.storyteller.interface import Storyteller
 from bot.storyteller.story import Stage, StoryRequest
 
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 class Desk:
     """Who is being told how many stories: a limit for each person, and a way to wait until all have landed.
 
-    These are two counts: a place is free again when its story is written, but the last edit may still sit out a rate
-    limit then, and that is what a shutdown waits for.
+    These are two counts: a place is taken while a story is written, but what a shutdown waits for begins before it, when
+    the request is heard, and ends after it, as the last edit may sit out a rate limit.
     """
 
     def __init__(self, per_person: int) -> None:
@@ -61,13 +61,13 @@ class Desk:
                 self._idle.set()
 
     async def wait_until_idle(self) -> None:
-        """Return when the last edit of each story has landed."""
+        """Return when the last edit of each answer has landed."""
         await self._idle.wait()
 
 
 async def tell(storyteller: Storyteller, request: StoryRequest, card: StoryCard, desk: Desk, person: int) -> None:
     """Tell the story, or the sentence that says why not. Never raises: what could be shown was shown."""
-    with desk.in_flight(), _logging_what_is_lost():
+    with _logging_what_is_lost():
         async with card:
             try:
                 with desk.seat(person):
@@ -103,6 +103,9 @@ async def _write(storyteller: Storyteller, request: StoryRequest, card: StoryCar
             async for update in updates:
                 card.show(update)
                 stage = update.stage
+    except ModelUnavailable as error:  # its sentence is for the host: it names paths of the host's machine
+        _log.error("A story could not be told: %s", error)
+        return wording.NO_MODEL
     except StoryError as error:
         return str(error)
     except (ReaderLeft, NoWayLeft):

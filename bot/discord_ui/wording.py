@@ -8,6 +8,7 @@ from bot.storyteller.story import Ending, Story
 CURSOR = " ▌"
 WAITING = "*Your story waits for the model, which is still loading. It starts by itself.*"
 HINT = "Tell me in a few words what the story is about, for example: a lighthouse that moves at night"
+NO_MODEL = "This storyteller's model can't be loaded; whoever runs it finds the reason in its log."
 STOPPED = "The storyteller was stopped here."
 MOVED = "This story goes on in another message."
 OUTDATED = "This command has changed since Discord showed it to you. Reload Discord (Ctrl+R) and try again."

@@ -4,9 +4,10 @@
     put(ticket)  ── inbox, a lock ──>     take in · answer errands · one step for each seated text
     reader.queue <── one call a round ──  hand over
 
-The thread runs while there is work and else waits inside its executor, so idling costs nothing and a process that
-forgot to close still ends. A slow reader only lets its own queue grow, by `max_new_tokens` pieces at most. An error in
-a step ends that text alone. The price of turns: a new text's prompt is read in one go and holds the others up.
+The thread runs while there is work and else waits for its queue, so idling costs nothing. It is a daemon, not one of
+an executor, which Python would join at its exit: neither a forgotten close nor a load, which nothing can interrupt,
+holds a process up. A slow reader only lets its own queue grow, by `max_new_tokens` pieces at most. An error in a step
+ends that text alone. The price of turns: a new text's prompt is read in one go and holds the others up.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bot.engine.interface import GenerationRequest, Piece
 from bot.errors import EngineFailed, ShuttingDown, StoryError
@@ -72,19 +74,33 @@ class DecodeThread:
 
     def __init__(self, max_stories: int) -> None:
         self._max_stories = max_stories
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        self._lock = Lock()  # guards the three fields that both sides touch
+        self._thread = Thread(target=self._work, name="decode", daemon=True)  # started by its first job
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends the thread
+        self._lock = Lock()  # guards the fields down to `_closing`, which both sides touch
         self._inbox: deque[Ticket | Errand] = deque()
+        self._promised: set[Future[Any]] = set()  # of work that was submitted and has not ended
+        self._at_work = False  # on submitted work, which can't be interrupted
         self._running = False
         self._closing = False
         self._waiting: deque[Ticket] = deque()  # from here on: the thread's own
         self._seated: list[Ticket] = []
 
+    @property
+    def closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing
+
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Run something long, such as loading, before or after all texts. Raises ShuttingDown."""
+        """Run something long, such as loading, before or after all texts; its future gets ShuttingDown at a close.
+
+        Raises ShuttingDown.
+        """
+        result: Future[T] = Future()
         with self._lock:
             self._check_open()
-            return self._executor.submit(work)
+            self._promised.add(result)
+            self._enqueue(lambda: self._keep_promise(work, result))
+        return result
 
     def put(self, job: Ticket | Errand) -> None:
         """Queue a text or an errand; the thread sees it between two steps. Raises ShuttingDown."""
@@ -93,17 +109,59 @@ class DecodeThread:
             self._inbox.append(job)
             if not self._running:
                 self._running = True
-                self._executor.submit(self._run)
+                self._enqueue(self._run)
 
     async def close(self) -> None:
-        """Let the thread end every text with ShuttingDown, and wait for it off the event loop."""
+        """Let the thread end every text with ShuttingDown, and wait for it off the event loop.
+
+        Submitted work is given up: those who wait for it get ShuttingDown now, and it ends whenever it does.
+        """
         with self._lock:
             self._closing = True
-        await asyncio.to_thread(self._executor.shutdown)
+            for result in self._promised:
+                if not result.done():
+                    result.set_exception(_no_more_stories())
+            self._promised.clear()
+            self._jobs.put(None)
+            ends_soon = self._thread.is_alive() and not self._at_work
+        if ends_soon:
+            await asyncio.to_thread(self._thread.join)
 
     def _check_open(self) -> None:
         if self._closing:
-            raise ShuttingDown("The storyteller is closing and takes no more stories. Try again in a few minutes.")
+            raise _no_more_stories()
+
+    def _enqueue(self, job: Callable[[], None]) -> None:
+        """Under the lock, as it starts the thread once."""
+        self._jobs.put(job)
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _keep_promise(self, work: Callable[[], T], result: Future[T]) -> None:
+        """Do submitted work, and drop what comes of it if it was given up meanwhile."""
+        with self._lock:
+            if result.done():
+                return
+            self._at_work = True
+        outcome: T | None = None
+        error: BaseException | None = None
+        try:
+            outcome = work()
+        except BaseException as fault:  # noqa: BLE001 - raised where the result is awaited
+            error = fault
+        with self._lock:
+            self._at_work = False
+            self._promised.discard(result)
+            if result.done():
+                return
+            if error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(cast("T", outcome))
 
     def _run(self) -> None:
         while self._take_in():
@@ -124,7 +182,7 @@ class DecodeThread:
             if isinstance(job, Errand):
                 _run_errand(job, closing)
         if closing:
-            self._seated += self._waiting
+            _hand_over([(ticket.reader, _no_more_stories()) for ticket in self._waiting])
             self._waiting.clear()
             self._end_all(ShuttingDown("The storyteller closed in the middle of this story."))
         return busy  # not the field: a new text may set it again by now, and has then begun a run of its own
@@ -149,6 +207,11 @@ class DecodeThread:
         self._seated = []
 
 
+def _no_more_stories() -> ShuttingDown:
+    """For whoever has not a word yet."""
+    return ShuttingDown("The storyteller is closing and takes no more stories. Try again in a few minutes.")
+
+
 def _advance(ticket: Ticket) -> Piece | StoryError:
     try:
         return ticket.advance()
@@ -162,7 +225,7 @@ def _run_errand(errand: Errand, closing: bool) -> None:
         return
     try:
         if closing:
-            raise ShuttingDown("The storyteller is closing.")  # noqa: TRY301 - set on the result like any other error
+            raise _no_more_stories()  # noqa: TRY301 - set on the result like any other error
         errand.result.set_result(errand.work())
     except StoryError as error:
         errand.result.set_exception(error)

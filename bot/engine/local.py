@@ -94,7 +94,10 @@ class LocalEngine:
         return await asyncio.wrap_future(errand.result)
 
     async def close(self) -> None:
-        """End the texts in flight with ShuttingDown, free the thread and the model. A load in flight finishes first."""
+        """End the texts in flight with ShuttingDown, free the thread and the model.
+
+        A load in flight can't be interrupted; it is given up, and those who wait for it get ShuttingDown at once.
+        """
         await self._thread.close()
         self._loading = None
 
@@ -112,7 +115,10 @@ class LocalEngine:
         except ModelUnavailable:
             raise
         except Exception as error:
-            logger.exception("loading %s failed", self._model_dir)
+            if self._thread.closing:  # nobody waits any more, and at an exit half of Python may be gone under a load
+                logger.debug("a load that was given up failed", exc_info=True)
+            else:
+                logger.exception("loading %s failed", self._model_dir)
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
         return model

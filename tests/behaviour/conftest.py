@@ -16,7 +16,8 @@ def storyteller() -> ScriptedStoryteller:
 @pytest.fixture
 def new_bot(storyteller, tmp_path):
     """Build the bot as `bot.__main__` does; its card draws at every change, since no time passes here."""
-    return lambda teller=storyteller: StoryBot(teller, state_dir=tmp_path, pace=Pace(interval_s=0, retry_after_s=(0, 0)))
+    pace = Pace(interval_s=0, retry_after_s=(0, 0))
+    return lambda teller=storyteller: StoryBot(teller, state_dir=tmp_path, edit_interval_s=0, pace=pace)
 
 
 @pytest.fixture

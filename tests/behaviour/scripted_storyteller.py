@@ -30,7 +30,7 @@ class ScriptedStoryteller:
         self.failure = failure
         self.ending = ending
         self.genres = genres
-        self.max_length = 400
+        self.min_length, self.max_length, self.max_seed = 16, 400, 2**53 - 1
         self.requests: list[StoryRequest] = []
         self.open_stories = 0
         self.closed = False

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from bot_process import BotStarter
-from discord_server import DiscordServer
-from discord_server.rules import Window
+from discord_server import DiscordServer, Interaction
+from discord_server.rules import Rules, Window
+
+from bot.discord_ui.client import FAREWELL_S
+
+pytestmark = pytest.mark.timeout(300)  # each starts the bot once or twice: seconds alone, a minute beside a training
 
 TAG = re.compile(r"\[(FANTASY|SCI-FI|HORROR|ADVENTURE)\] ")
 CURSOR = "▌"
@@ -24,6 +29,11 @@ QUICK = {"EDIT_INTERVAL_S": "0.2", "STORY_LENGTH": "200", "MAX_STORIES_PER_USER"
 @pytest.fixture(autouse=True)
 def _roomy_rate_limits(discord_server: DiscordServer) -> None:
     discord_server.configure(webhook_window=Window(200, 1.0), channel_window=Window(200, 1.0))
+
+
+def texts_of(story: Interaction) -> list[str]:
+    """What stands in Discord of a story, message by message."""
+    return [message.content for message in (story.message, *story.followups) if message is not None]
 
 
 def footerless(content: str) -> str:
@@ -49,7 +59,7 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
 ) -> None:
     bot = await bot_process(model_dir=random_model, env=QUICK)
     await bot.ready()
-    command = await bot.alive_while(discord_server.wait_command("story"))
+    command = await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
     assert [option["name"] for option in command["options"]] == ["prompt", "genre", "length", "seed"]
     assert [choice["value"] for choice in command["options"][1]["choices"]] == [
         "FANTASY",
@@ -79,16 +89,19 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     world = discord_server.world
     await discord_server.dm("[HORROR] the old house", user=world.person)
     private = world.dm_channel(world.person)
-    answer = await bot.alive_while(discord_server.wait_message(private, lambda m: "-# seed" in m.content))
+    answer = await bot.alive_while(discord_server.wait_message(private, lambda m: "-# seed" in m.content, timeout_s=60))
     assert_a_story(answer.content, "[HORROR] ")
 
     await discord_server.message("a ship in a bottle", world.channel, mention_bot=True)
-    reply = await bot.alive_while(discord_server.wait_message(world.channel, lambda m: m.reply_to and "-# seed" in m.content))
+    reply = await bot.alive_while(
+        discord_server.wait_message(world.channel, lambda m: m.reply_to and "-# seed" in m.content, timeout_s=60)
+    )
     assert_a_story(reply.content)
 
-    # Only its own interval: an event loop that was blocked by the model would have sent one late.
+    # An event loop that was blocked by the model would send none for a whole story. The interval is 0.5 s, and yet 1.5 s
+    # are allowed: this server measures in the test's own process, which the bot's load leaves little of a small machine.
     assert discord_server.heartbeat_delays_s
-    assert max(discord_server.heartbeat_delays_s) < 0.5, discord_server.heartbeat_delays_s
+    assert max(discord_server.heartbeat_delays_s) < 1.5, discord_server.heartbeat_delays_s
     assert await bot.stop(signal.SIGTERM) == 0
     assert discord_server.violations == []
     assert "Traceback" not in bot.output()
@@ -99,7 +112,7 @@ async def test_the_same_seed_tells_the_same_story_alone_and_among_others(
 ) -> None:
     bot = await bot_process(model_dir=random_model, env=QUICK)
     await bot.ready()
-    await bot.alive_while(discord_server.wait_command("story"))
+    await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
     options = {"prompt": "magic castle", "genre": "FANTASY", "seed": 7}
     together = [await discord_server.slash("story", options if n == 1 else {"prompt": f"ship {n}"}) for n in range(4)]
     for interaction in together:
@@ -116,11 +129,11 @@ async def test_sigterm_marks_the_stories_in_flight_and_a_restart_syncs_nothing(
 ) -> None:
     bot = await bot_process(model_dir=random_model, env=QUICK | {"MAX_STORY_LENGTH": "4000"})
     await bot.ready()
-    await bot.alive_while(discord_server.wait_command("story"))
+    await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
     story = await discord_server.slash("story", {"prompt": "magic castle", "length": 4000, "genre": "SCI-FI"})
     await bot.alive_while(story.wait_until(lambda i: i.content.startswith("[SCI-FI]"), timeout_s=60))
     assert await bot.stop(signal.SIGTERM) == 0
-    last = story.followups[-1].content if story.followups else story.message.content
+    last = texts_of(story)[-1]
     assert "-# The storyteller was stopped here." in last
     assert CURSOR not in last
     assert story.message.content.startswith("[SCI-FI] ")
@@ -140,7 +153,7 @@ async def test_stories_survive_rate_limits_a_dropped_connection_and_server_error
 ) -> None:
     bot = await bot_process(model_dir=random_model, env=QUICK)
     await bot.ready()
-    await bot.alive_while(discord_server.wait_command("story"))
+    await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
     discord_server.limits.refuse_next("webhook", 2, 0.3)
     story = await discord_server.slash("story", {"prompt": "magic castle", "genre": "HORROR"})
     await bot.alive_while(story.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
@@ -152,6 +165,61 @@ async def test_stories_survive_rate_limits_a_dropped_connection_and_server_error
     after = await discord_server.slash("story", {"prompt": "magic castle"})
     await bot.alive_while(after.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert discord_server.violations == []
+
+
+async def test_two_stories_at_the_default_pace_keep_within_discords_rate_limits(
+    discord_server: DiscordServer, bot_process: BotStarter, random_model: Path
+) -> None:
+    rules = Rules()
+    discord_server.configure(webhook_window=rules.webhook_window, channel_window=rules.channel_window)
+    env = {"EDIT_INTERVAL_S": None, "MAX_STORIES_PER_USER": None, "MAX_STORY_LENGTH": "4000"}
+    bot = await bot_process(model_dir=random_model, env=env)
+    await bot.ready()
+    await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
+    stories = [await discord_server.slash("story", {"prompt": f"ship {n}", "length": 2000}) for n in range(2)]
+    for story in stories:
+        await bot.alive_while(
+            discord_server.wait_until(lambda s=story: any("-# seed" in text for text in texts_of(s)), timeout_s=120)
+        )
+        assert len(story.edits) >= 2
+    assert discord_server.too_many_requests == 0
+    assert discord_server.violations == []
+    assert await bot.stop() == 0
+
+
+async def test_sigterm_while_the_model_loads_tells_those_who_wait_and_does_not_wait_for_the_load(
+    discord_server: DiscordServer, bot_process: BotStarter, random_model: Path, tmp_path: Path
+) -> None:
+    stuck = tmp_path / "stuck" / "transformers"
+    stuck.mkdir(parents=True)
+    (stuck / "__init__.py").write_text("import time\ntime.sleep(600)\n")  # a load that does not end
+    bot = await bot_process(model_dir=random_model, env=QUICK | {"PYTHONPATH": str(stuck.parent)})
+    await bot.ready()
+    await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
+    story = await discord_server.slash("story", {"prompt": "magic castle"})
+    await bot.alive_while(story.wait_until(lambda i: "waits for the model" in i.content, timeout_s=60))
+    asked = time.monotonic()
+    assert await bot.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - asked < FAREWELL_S
+    assert "closing and takes no more stories" in story.message.content
+    assert discord_server.violations == []
+    assert "Traceback" not in bot.output()
+    assert "did not end" not in bot.output()
+
+
+async def test_a_gateway_that_refuses_the_bot_for_good_leaves_no_story_without_its_mark(
+    discord_server: DiscordServer, bot_process: BotStarter, random_model: Path
+) -> None:
+    bot = await bot_process(model_dir=random_model, env=QUICK | {"MAX_STORY_LENGTH": "4000"})
+    await bot.ready()
+    await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
+    story = await discord_server.slash("story", {"prompt": "magic castle", "length": 4000})
+    await bot.alive_while(story.wait_until(lambda i: TAG.match(i.content), timeout_s=60))
+    await discord_server.gateway.close(4004)
+    assert await bot.wait() == 2
+    assert "-# The storyteller was stopped here." in texts_of(story)[-1]
+    assert "code 4004" in bot.output()
+    assert "Traceback" not in bot.output()
 
 
 @pytest.mark.parametrize(

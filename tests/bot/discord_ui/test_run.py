@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from types import SimpleNamespace
@@ -23,19 +24,18 @@ class FakeBot:
 
     def __init__(self, login: Exception | None = None, connect: Exception | None = None, *, stubborn=False) -> None:
         self.steps: list[str] = []
-        self.closing = asyncio.Event()
-        self.storyteller = SimpleNamespace(close=self._step("storyteller closed"))
-        self.idle = asyncio.Event()
-        self.wait_until_idle = self.idle.wait if stubborn else self._step("idle")
+        self.closing, self.idle = asyncio.Event(), asyncio.Event()
+        if not stubborn:
+            self.idle.set()
         self._login, self._connect = login, connect
         self.connected = asyncio.Event()
+        self.reaches_the_gateway = True
+        self.ws, self.first_tries = None, 0
 
-    def _step(self, name: str):
-        async def step() -> None:
-            self.steps.append(name)
-            self.closing.set()
-
-        return step
+    async def farewell(self) -> None:
+        self.closing.set()
+        await self.idle.wait()
+        self.steps.append("farewell")
 
     async def __aenter__(self):
         return self
@@ -50,7 +50,11 @@ class FakeBot:
     async def connect(self) -> None:
         if self._connect:
             raise self._connect
-        self.connected.set()
+        if self.first_tries:
+            self.first_tries -= 1
+            _ = self.ws.sequence  # as discord.py does after a first try that failed
+        if self.reaches_the_gateway:
+            self.connected.set()
         await asyncio.Event().wait()
 
 
@@ -71,7 +75,7 @@ def refusal(kind: type[discord.HTTPException], status: int) -> discord.HTTPExcep
         (FakeBot(login=refusal(discord.DiscordServerError, 503)), "discordstatus.com"),
         (FakeBot(login=aiohttp.ClientConnectionError("refused")), "127.0.0.1:9"),
         (FakeBot(login=TimeoutError()), "no answer in time"),
-        (FakeBot(connect=discord.PrivilegedIntentsRequired(None)), "Message Content Intent"),
+        (FakeBot(connect=discord.PrivilegedIntentsRequired(None)), "asks for no privileged intent"),
         (FakeBot(connect=discord.ConnectionClosed(SimpleNamespace(), shard_id=None, code=4004)), "4004"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -79,7 +83,7 @@ def refusal(kind: type[discord.HTTPException], status: int) -> discord.HTTPExcep
 async def test_what_keeps_the_bot_from_discord_is_a_sentence_with_what_to_do(bot, words):
     with pytest.raises(DiscordUnavailable, match=words):
         await serve("token", bot, api_url="http://127.0.0.1:9/api/v10", gateway_url=None)
-    assert bot.steps == ["client closed"]
+    assert bot.steps == ["farewell", "client closed"]
 
 
 @pytest.mark.parametrize("token", ["", "  \n", "Bot abc", "abc\n", "tokén"])
@@ -96,18 +100,61 @@ async def test_a_signal_ends_the_stories_then_the_client_and_returns(signum):
     await bot.connected.wait()
     os.kill(os.getpid(), signum)
     await serving
-    assert bot.steps == ["storyteller closed", "idle", "client closed"]
+    assert bot.steps == ["farewell", "client closed"]
 
 
-async def test_stories_that_do_not_end_hold_up_the_end_only_so_long(monkeypatch, caplog):
-    monkeypatch.setattr(run, "FAREWELL_S", 0.01)
-    bot = FakeBot(stubborn=True)
+@pytest.mark.parametrize(
+    ("gateway_url", "words"),
+    [
+        (None, "wss://gateway.discord.gg/ could not be reached"),
+        ("ws://127.0.0.1:9/", "ws://127.0.0.1:9/ .* DISCORD_GATEWAY_URL"),
+    ],
+)
+async def test_a_gateway_that_is_never_reached_ends_the_bot_with_its_address(monkeypatch, gateway_url, words):
+    monkeypatch.setattr(run, "FIRST_CONNECTION_S", 0.01)
+    bot = FakeBot()
+    bot.reaches_the_gateway = False
+    with pytest.raises(DiscordUnavailable, match=words):
+        await serve("token", bot, gateway_url=gateway_url)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_first_connection_that_fails_is_tried_again(monkeypatch):
+    monkeypatch.setattr(run, "FIRST_PAUSE_S", 0)
+    bot = FakeBot()
+    bot.first_tries = 3
+    serving = asyncio.create_task(serve("token", bot))
+    async with asyncio.timeout(5):
+        await bot.connected.wait()
+    serving.cancel()
+    await asyncio.wait({serving})
+
+
+async def test_a_gateway_that_was_reached_once_may_take_its_time(monkeypatch):
+    monkeypatch.setattr(run, "FIRST_CONNECTION_S", 0.01)
+    bot = FakeBot()
+    serving = asyncio.create_task(serve("token", bot))
+    await asyncio.sleep(0.05)
+    assert not serving.done()
+    serving.cancel()
+    await asyncio.wait({serving})
+
+
+async def test_a_lost_connection_is_one_line_in_the_log(caplog):
+    bot, log = FakeBot(), logging.getLogger("discord.client")
     serving = asyncio.create_task(serve("token", bot))
     await bot.connected.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await serving
-    assert bot.steps == ["storyteller closed", "client closed"]
-    assert "did not end" in caplog.text
+    for message in ("Attempting a reconnect in %.2fs", "Something else after %.2fs"):
+        log.error(message, 1.5, exc_info=OSError("no route, 100% sure"))
+    serving.cancel()
+    await asyncio.wait({serving})
+    reconnect, other = (record for record in caplog.records if record.name == "discord.client")
+    assert reconnect.getMessage() == (
+        "The connection to Discord's gateway failed (OSError: no route, 100% sure); trying again in a moment"
+    )
+    assert reconnect.exc_info is None
+    assert other.exc_info is not None
+    assert not log.filters
 
 
 async def test_a_second_signal_ends_at_once(monkeypatch):

@@ -6,7 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from transformers import GPT2LMHeadModel
 from bot.engine import loading
 from bot.engine.interface import GenerationRequest
 from bot.engine.local import LocalEngine
-from bot.errors import ModelUnavailable
+from bot.errors import ModelUnavailable, ShuttingDown
 
 
 def change_config(model_dir: Path, **fields: object) -> None:
@@ -138,6 +139,43 @@ async def test_all_callers_share_one_load_and_one_who_gives_up_ends_no_others(
     await asyncio.gather(*patient)
     assert loads == [pristine]
     assert impatient.cancelled()
+    await engine.close()
+
+
+@pytest.fixture
+def stuck_load(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """A load that has begun (the first event) and ends when the second is set, by failing as at an interpreter's exit."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        begun.set()
+        go_on.wait()
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(loading, "load_model", load)
+    yield begun, go_on
+    go_on.set()
+
+
+async def test_close_gives_up_a_load_in_flight_and_ends_all_who_wait_for_it_at_once(
+    pristine: Path,
+    stuck_load: tuple[threading.Event, threading.Event],
+    request_for: Callable[..., GenerationRequest],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, go_on = stuck_load
+    engine = LocalEngine(pristine, threads=1, device="cpu")
+    calls = [engine.load(), engine.load(), read(engine, request_for()), engine.score([[1]], [2])]
+    waiting = [asyncio.create_task(call) for call in calls]
+    await asyncio.to_thread(begun.wait)
+    await engine.close()  # returns though the load does not
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [ShuttingDown] * 4
+    assert not engine.ready
+    assert engine._thread._thread.daemon  # so that the load does not hold up the process's end
+    go_on.set()
+    await asyncio.to_thread(engine._thread._thread.join)
+    assert "Traceback" not in caplog.text
     await engine.close()
 
 

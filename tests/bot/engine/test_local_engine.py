@@ -26,6 +26,7 @@ from bot.engine.sampling import Chooser
 from bot.errors import EngineFailed, PromptTooLong, ShuttingDown
 
 Make = Callable[..., GenerationRequest]
+NO_MORE_STORIES = "The storyteller is closing and takes no more stories. Try again in a few minutes."
 PROMPTS = ("[FANTASY] the dragon", "[HORROR] the sea", "a café", "once upon a time", "the stones", "magic", "x", "🐉")
 SAMPLING = {"temperature": 1.2, "top_p": 0.95, "repetition_penalty": 1.1, "no_repeat_ngram": 4}
 
@@ -424,13 +425,14 @@ async def test_close_ends_all_readers_seated_or_waiting_and_those_who_score(pris
     await closing
     results = await asyncio.gather(*reading, scoring, return_exceptions=True)
     assert [type(result) for result in results] == [ShuttingDown] * 6
+    assert {str(result) for result in results} == {NO_MORE_STORIES}  # none had a word, so none is "in the middle"
 
 
 async def test_close_ends_a_text_in_the_middle_after_what_was_written(endless: LocalEngine, request_for: Make) -> None:
     pieces = endless.generate(request_for(new=10**9))
     assert (await anext(pieces)).new_tokens == 1
     await endless.close()
-    with pytest.raises(ShuttingDown):
+    with pytest.raises(ShuttingDown, match="in the middle"):
         [piece async for piece in pieces]
 
 
@@ -442,7 +444,7 @@ async def test_after_close_nothing_begins_and_closing_again_is_harmless(engine: 
     for call in (engine.load(), read(engine, request_for()), engine.score([[1]], [2])):
         with pytest.raises(ShuttingDown):
             await call
-    assert not any(thread.is_alive() for thread in engine._thread._executor._threads)
+    assert not engine._thread._thread.is_alive()
 
 
 async def test_generate_before_load_waits_for_the_model(engine: LocalEngine, request_for: Make) -> None:
