@@ -44,7 +44,7 @@ class StoryBot(discord.Client):
         *,
         state_dir: Path,
         edit_interval_s: float,
-        max_stories_per_user: int = 2,
+        max_stories_per_user: int,
         proxy: str | None = None,
         pace: Pace | None = None,
     ) -> None:

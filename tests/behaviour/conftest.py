@@ -17,7 +17,7 @@ def storyteller() -> ScriptedStoryteller:
 def new_bot(storyteller, tmp_path):
     """Build the bot as `bot.__main__` does; its card draws at every change, since no time passes here."""
     pace = Pace(interval_s=0, retry_after_s=(0, 0))
-    return lambda teller=storyteller: StoryBot(teller, state_dir=tmp_path, edit_interval_s=0, pace=pace)
+    return lambda teller=storyteller: StoryBot(teller, state_dir=tmp_path, edit_interval_s=0, max_stories_per_user=2, pace=pace)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class SlowInteraction:
 
 @pytest.fixture
 def new_bot(tmp_path):
-    return lambda teller: StoryBot(teller, state_dir=tmp_path, edit_interval_s=0)
+    return lambda teller: StoryBot(teller, state_dir=tmp_path, edit_interval_s=0, max_stories_per_user=2)
 
 
 async def test_an_interaction_that_is_still_being_deferred_gets_its_answer(new_bot):
