@@ -6,6 +6,7 @@ likelihood with a little pull to zero, since a held-out set may have few prompts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.nn import functional
 
-from trainer.story_format import GenreCalibration
+from trainer.story_format import CORE_GENRES, GenreCalibration
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     from trainer.corpus import Passage
     from trainer.story_format import StoryCodec
 
+CORE_PRIOR = 3.0
+"""log P(tag): who names no genre is taken to mean one of the core four three times as often as any other. Held-out stories have
+all genres alike, people who type two words do not: by them alone "magic castle" is as likely a fairy tale as a fantasy."""
 FEWEST = 30
 """Under so many prompts a fit would be noise, and the odds stay as the model gives them."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A fit, and what it does on the prompts it was fitted on."""
+    """A fit with the prior added, and what the fit alone does on the prompts it was fitted on."""
 
     calibration: GenreCalibration
     prompts: int
@@ -69,12 +73,19 @@ def calibrate(model: GPT2LMHeadModel, codec: StoryCodec, pairs: Sequence[tuple[s
     return Calibrated(
         GenreCalibration(
             round(scale, 4),
-            {genre: round(value, 4) for genre, value in zip(codec.format.genres, bias.tolist(), strict=True)},
+            {
+                genre: round(value + _log_prior(genre), 4)
+                for genre, value in zip(codec.format.genres, bias.tolist(), strict=True)
+            },
         ),
         len(pairs),
         (scores.argmax(1) == truth).float().mean().item(),
         (fitted.argmax(1) == truth).float().mean().item(),
     )
+
+
+def _log_prior(genre: str) -> float:
+    return math.log(CORE_PRIOR) if genre in CORE_GENRES else 0.0
 
 
 def _fit(scores: torch.Tensor, truth: torch.Tensor) -> tuple[float, torch.Tensor]:

@@ -82,9 +82,12 @@ def _held_out(facts: CardFacts) -> str:
 def _genres(calibrated: Calibrated | None) -> str:
     if calibrated is None:
         return "## Genre of a prompt\n\nNot calibrated: too few held-out prompts whose genre is known."
+    from trainer.calibration import CORE_PRIOR
+
     return (
         f"## Genre of a prompt\n\nOf {calibrated.prompts} held-out prompts {calibrated.accuracy_before:.1%} are given their "
-        f"genre by the model alone and {calibrated.accuracy:.1%} after calibration, which was fitted on these same prompts."
+        f"genre by the model alone and {calibrated.accuracy:.1%} after calibration, which was fitted on these same prompts. "
+        f"To that comes a prior: the core four are taken to be meant {CORE_PRIOR:g} times as often as any other."
     )
 
 

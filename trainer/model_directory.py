@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import GPT2LMHeadModel
 
+SMALL = 50_000_000
 SAMPLING = {
     "do_sample": True,
-    "temperature": 0.8,
     "top_p": 0.92,
     "repetition_penalty": 1.1,
 }
@@ -39,7 +39,11 @@ def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_f
         eos_token=story_format.tag(None),
         model_max_length=model.config.n_positions,
     )
-    model.generation_config = GenerationConfig(**SAMPLING, bos_token_id=end, eos_token_id=end, pad_token_id=end)
+    # Under some 50M parameters the tail of the distribution is words that do not exist; a lower temperature leaves it out.
+    temperature = 0.6 if model.num_parameters() < SMALL else 0.8
+    model.generation_config = GenerationConfig(
+        **SAMPLING, temperature=temperature, bos_token_id=end, eos_token_id=end, pad_token_id=end
+    )
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix="being-written-") as name:
             staged = Path(name)

@@ -79,8 +79,8 @@ class Engine(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Write one text, piece by piece. Closing the generator cancels it at the next token.
 
-        Loads the model first if nobody did. Raises PromptTooLong at once, ModelUnavailable when it can't be loaded, EngineFailed
-        when it breaks, and ShuttingDown when the engine closes.
+        Loads the model first if nobody did. Raises PromptTooLong at once, ModelUnavailable when it can't be loaded,
+        EngineFailed when it breaks, and ShuttingDown when the engine closes.
         """
         ...
 
