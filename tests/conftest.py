@@ -11,7 +11,10 @@ GENRES = ("FANTASY", "SCI-FI", "HORROR", "ADVENTURE")
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole model directory as the trainer writes it; its weights are random, so its stories are noise."""
+    """A whole model directory as the trainer writes it; its weights are random, so its stories are noise.
+
+    It never draws the end token, so each story runs to its length: a test that watches one grow has something to watch.
+    """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -29,6 +32,9 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=size, n_positions=128, n_embd=32, n_layer=2, n_head=2, bos_token_id=end, eos_token_id=end)
     )
+    with torch.no_grad():  # the last norm's output sums to 32, so the end's logit is -320 and the others stay about 0
+        model.transformer.ln_f.bias.fill_(1.0)
+        model.transformer.wte.weight[end] = -10.0
     directory = tmp_path_factory.mktemp("models") / "random"
     directory.mkdir()
     write_model(directory, model, tokenizer, story_format)

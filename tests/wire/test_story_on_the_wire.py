@@ -69,7 +69,7 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     ]
 
     # The model still loads: the request is taken at once and waits, and says so.
-    named = await discord_server.slash("story", {"prompt": "magic castle", "genre": "FANTASY", "length": 600})
+    named = await discord_server.slash("story", {"prompt": "magic castle", "genre": "FANTASY", "length": 1000})
     await bot.alive_while(named.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert named.callback is not None
     assert named.callback.type == DEFERRED
@@ -79,7 +79,7 @@ async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     assert_it_grew(contents[1:])
     assert_a_story(named.message.content, "[FANTASY] ")
 
-    found = await discord_server.slash("story", {"prompt": "magic castle", "length": 600}, context="user_install")
+    found = await discord_server.slash("story", {"prompt": "magic castle", "length": 1000}, context="user_install")
     await bot.alive_while(found.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
     assert found.callback is not None
     assert found.callback.delay_s < 1
