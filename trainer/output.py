@@ -66,8 +66,9 @@ def inspect_output(settings: TrainSettings, digest: str) -> Plan:
 
 
 def claim_output(settings: TrainSettings, plan: Plan) -> None:
-    """Make the directory this training's own, all that can fail before being done: old checkpoints that it does not go on
-    from are deleted. Raises OutputError.
+    """Make the directory this training's own, and delete old checkpoints that it does not go on from. Raises OutputError.
+
+    Called last, when sources and base were read: nothing is deleted for a training that can't begin.
     """
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
