@@ -20,7 +20,7 @@ from trainer.story_format import CORE_GENRES, GenreCalibration
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-    from trainer.corpus import Passage
+    from trainer.material import Passage
     from trainer.story_format import StoryCodec
 
 CORE_PRIOR = 3.0

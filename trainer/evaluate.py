@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from trainer.corpus import make_passages, split, spread
 from trainer.errors import CorpusError
 from trainer.lessons import room_for_a_story
-from trainer.reading import read_sources
+from trainer.material import make_passages, split, spread
 from trainer.settings import EvaluateSettings, set_threads
+from trainer.sources.reading import read_sources
 from trainer.talking import bar, quieten_transformers, say
 
 

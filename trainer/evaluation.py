@@ -20,7 +20,7 @@ from trainer.packing import IGNORED, lay_out, pack
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-    from trainer.corpus import Passage
+    from trainer.material import Passage
     from trainer.story_format import StoryCodec
 
 NO_GENRE = "(none)"

@@ -6,9 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from trainer.calibration import calibrate, known_prompts
-from trainer.corpus import spread
 from trainer.evaluation import HeldOut, by_genre
 from trainer.lessons import Lessons
+from trainer.material import spread
 from trainer.model_card import CardFacts, write_card
 from trainer.model_directory import write_model
 from trainer.output import Progress, command_line, python

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.base import Base, add_tags, load_base
-from trainer.corpus import PROMPT_ROOM, Passage, choose_genres, make_passages, split
 from trainer.errors import BadSetting, CorpusError
-from trainer.reading import SourceText
+from trainer.material import PROMPT_ROOM, Passage, choose_genres, make_passages, split
 from trainer.settings import TrainSettings
+from trainer.sources.reading import SourceText
 from trainer.story_format import StoryCodec, StoryFormat, genre_name, scripts_of
 from trainer.talking import bar, say
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from trainer.packing import lay_out, pack
 
 if TYPE_CHECKING:
-    from trainer.corpus import Passage
+    from trainer.material import Passage
     from trainer.story_format import StoryCodec
 
 _CHUNK = 2_000

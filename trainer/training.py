@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trainer.base import check_base, load_model
-from trainer.corpus import digest_of, spread
 from trainer.errors import OutOfMemory, OutputError
 from trainer.lessons import Lessons, prepare
+from trainer.material import digest_of, spread
 from trainer.output import Plan, Progress, claim_output, command_line, inspect_output, write_record
-from trainer.reading import read_sources
 from trainer.settings import TrainSettings, set_threads
+from trainer.sources.reading import read_sources
 from trainer.talking import bar, quieten_transformers, say, shows_bars
 
 if TYPE_CHECKING:

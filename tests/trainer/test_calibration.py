@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainer.calibration import CORE_PRIOR, calibrate, known_prompts
-from trainer.corpus import Passage
+from trainer.material import Passage
 from trainer.prompts import PromptSources
 from trainer.story_format import StoryCodec
 

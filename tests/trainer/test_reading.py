@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.corpus import digest_of, split, spread
 from trainer.errors import CorpusError
-from trainer.reading import SourceText, clean, read_sources
+from trainer.material import digest_of, split, spread
+from trainer.sources.reading import SourceText, clean, read_sources
 
 
 def read(*sources: Path | str) -> list[SourceText]:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.corpus import Passage, make_passages
 from trainer.errors import CorpusError
+from trainer.material import Passage, make_passages
 from trainer.packing import IGNORED
-from trainer.reading import SourceText
 from trainer.rows import StoryRows, StoryTokens
+from trainer.sources.reading import SourceText
 from trainer.story_format import StoryCodec
 
 

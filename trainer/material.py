@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from trainer.errors import CorpusError
 from trainer.passages import CountTokens, cut
 from trainer.prompts import MAX_WORDS, PromptFinder, PromptSources
-from trainer.reading import SourceText
+from trainer.sources.reading import SourceText
 from trainer.story_format import CORE_GENRES
 
 PROMPT_ROOM = 2 * MAX_WORDS

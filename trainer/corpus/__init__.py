@@ -1,0 +1,1 @@
+"""Builds a corpus from sources: clean, de-duplicated, tagged, split without leaks."""

@@ -1,0 +1,1 @@
+"""Writes short stories by plots that are kept as readable text."""

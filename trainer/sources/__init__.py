@@ -1,0 +1,1 @@
+"""Every form that stories come in, read into one: SourceText."""
