@@ -1,7 +1,7 @@
 # The commands of the project. All of them work in .venv, inside this clone; nothing is installed anywhere else.
 PYTHON ?= python3
 BIN := .venv/bin
-DATA ?=
+DATA ?= stories:
 BASE ?= gpt2
 OUT ?= models/mine
 
@@ -28,7 +28,6 @@ console: .venv/.ready
 	@exec $(BIN)/python -m bot console
 
 train: .venv/.ready
-	@test -n "$(DATA)" || { echo 'Say what to learn from: make train DATA=stories.txt (BASE=gpt2 OUT=models/mine are the defaults)' >&2; exit 2; }
 	@exec $(BIN)/python -m trainer train --data $(DATA) --base $(BASE) --out $(OUT)
 
 test: .venv/.ready-dev

@@ -1,4 +1,4 @@
-"""`python -m trainer train | evaluate`: teach a model, and measure one."""
+"""`python -m trainer corpus | grammar | train | evaluate`: make stories to learn from, teach a model, and measure one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Annotated
 import tyro
 
 from trainer.errors import TrainerError
-from trainer.settings import EvaluateSettings, TrainSettings
+from trainer.settings import CorpusSettings, EvaluateSettings, GrammarSettings, TrainSettings
 
 Command = (
-    Annotated[TrainSettings, tyro.conf.subcommand("train")] | Annotated[EvaluateSettings, tyro.conf.subcommand("evaluate")]
+    Annotated[CorpusSettings, tyro.conf.subcommand("corpus")]
+    | Annotated[GrammarSettings, tyro.conf.subcommand("grammar")]
+    | Annotated[TrainSettings, tyro.conf.subcommand("train")]
+    | Annotated[EvaluateSettings, tyro.conf.subcommand("evaluate")]
 )
 
 
@@ -23,23 +26,38 @@ def main(args: list[str] | None = None) -> int:
         settings = tyro.cli(
             Command,  # pyright: ignore[reportArgumentType] (a union is a form that tyro reads)
             prog="python -m trainer",
-            description="Teach GPT-2 to tell stories, and measure it.",
+            description="Make a corpus of stories, teach GPT-2 to tell them, and measure it.",
             args=args,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         )
-        if isinstance(settings, TrainSettings):
-            from trainer.training import train
-
-            return train(settings)
-        from trainer.evaluate import evaluate
-
-        return evaluate(settings)
+        return run(settings)
     except TrainerError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ntrainer: stopped; what was saved before is kept.", file=sys.stderr)
         return 130
+
+
+def run(settings: CorpusSettings | GrammarSettings | TrainSettings | EvaluateSettings) -> int:
+    """Run the command of these settings, whose imports are its own."""
+    match settings:
+        case CorpusSettings():
+            from trainer.corpus.building import build
+
+            return build(settings)
+        case GrammarSettings():
+            from trainer.grammar.command import tell_or_check
+
+            return tell_or_check(settings)
+        case TrainSettings():
+            from trainer.training import train
+
+            return train(settings)
+        case EvaluateSettings():
+            from trainer.evaluate import evaluate
+
+            return evaluate(settings)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from trainer.errors import CorpusError
 from trainer.lessons import room_for_a_story
 from trainer.material import make_passages, split, spread
 from trainer.settings import EvaluateSettings, set_threads
-from trainer.sources.reading import read_sources
+from trainer.sources.texts import read_texts
 from trainer.talking import bar, quieten_transformers, say
 
 
 def evaluate(settings: EvaluateSettings) -> int:
     """Print the losses; the exit status. Raises TrainerError."""
     set_threads(settings.threads)
-    texts = list(read_sources(settings.data, say))
+    texts = read_texts(settings.data, say)
     if settings.held_out_only:
         texts = split(texts, settings.held_out_only).held_out
     if not texts:

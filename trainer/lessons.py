@@ -21,8 +21,8 @@ class Lessons:
 
     base: Base
     codec: StoryCodec
-    train: list[Passage]
-    held_out: list[Passage]
+    train: Sequence[Passage]
+    held_out: Sequence[Passage]
     block: int
 
     def passages_by_genre(self) -> Counter[str | None]:

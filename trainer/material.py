@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar, overload
 
 from trainer.errors import CorpusError
 from trainer.passages import CountTokens, cut
 from trainer.prompts import MAX_WORDS, PromptFinder, PromptSources
-from trainer.sources.reading import SourceText
+from trainer.sources.lots import lot
+from trainer.sources.source_text import SourceText
 from trainer.story_format import CORE_GENRES
 
 PROMPT_ROOM = 2 * MAX_WORDS
@@ -30,33 +32,61 @@ class Passage:
     prompts: PromptSources
 
 
+Item = TypeVar("Item")
+
+
+class Some(Sequence[Item], Generic[Item]):
+    """Some items of a sequence, by their indices: what lies on disk stays there."""
+
+    def __init__(self, items: Sequence[Item], indices: Sequence[int]) -> None:
+        """Copies nothing."""
+        self._items = items
+        self._indices = indices
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        """One item, or fewer of them."""
+        return Some(self._items, self._indices[index]) if isinstance(index, slice) else self._items[self._indices[index]]
+
+
 @dataclass(frozen=True)
 class Split:
     """Texts on the two sides."""
 
-    train: list[SourceText]
-    held_out: list[SourceText]
+    train: Sequence[SourceText]
+    held_out: Sequence[SourceText]
 
 
-def lot(book: str) -> float:
-    """Where a book falls between 0 and 1, by a hash of its name (or of its text, where it has none)."""
-    return int.from_bytes(hashlib.blake2b(book.encode(), digest_size=8).digest(), "big") / 2**64
+def held_out_under(drawn: Sequence[float], share: float, named: bool) -> float:
+    """The lot under which a book is held out, given the sorted lots of all books that no file name holds out.
+
+    Of two books or more one is always held out, that of the lowest lot, unless files are `named` as held-out ones; one is
+    always taught, that of the highest.
+    """
+    if not drawn or share <= 0:
+        return 0.0
+    limit = drawn[1] if len(drawn) > 1 and drawn[0] >= share and not named else share
+    return min(limit, drawn[-1])
 
 
 def split(texts: Sequence[SourceText], share: float) -> Split:
-    """Each text to its side: held-out where its file says so, or the lot of its book is under the share.
-
-    Of two books or more one is always held out, that of the lowest lot, and one is always taught, that of the highest.
-    """
-    lots = {text.book: lot(text.book) for text in texts if not text.held_out}
-    chosen = {book for book, drawn in lots.items() if drawn < share}
-    if lots and share > 0:
-        by_lot = sorted(lots, key=lots.__getitem__)
-        if len(lots) > 1 and not any(text.held_out for text in texts):
-            chosen.add(by_lot[0])
-        chosen.discard(by_lot[-1])
-    held_out = [text for text in texts if text.held_out or text.book in chosen]
-    return Split([text for text in texts if not (text.held_out or text.book in chosen)], held_out)
+    """Each text to its side: held-out where its file says so, or the lot of its book is low enough."""
+    named = [text.held_out for text in texts]
+    lots = [lot(text.book) for text in texts]
+    drawn = sorted({value for value, apart in zip(lots, named, strict=True) if not apart})
+    limit = held_out_under(drawn, share, any(named))
+    apart = [flag or value < limit for flag, value in zip(named, lots, strict=True)]
+    return Split(
+        Some(texts, [index for index, flag in enumerate(apart) if not flag]),
+        Some(texts, [index for index, flag in enumerate(apart) if flag]),
+    )
 
 
 def spread(passages: Sequence[Passage], most: int) -> list[Passage]:
@@ -81,36 +111,92 @@ def choose_genres(texts: Sequence[SourceText], wanted: Sequence[str]) -> tuple[s
     return (*CORE_GENRES, *(name for name, _ in found.most_common() if name not in CORE_GENRES))
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Where a passage stands in its text; `text` is kept only where it is no slice of it."""
+
+    index: int
+    start: int
+    end: int
+    first: bool
+    text: str | None = None
+
+
+def _pieces_of(index: int, text: SourceText, passages: Sequence[str]) -> Iterator[_Piece]:
+    position = 0
+    for number, passage in enumerate(passages):
+        start = text.text.find(passage, position)
+        if start < 0:  # a sentence was parted from the next by more than a space
+            yield _Piece(index, position, position, number == 0, passage)
+        else:
+            position = start + len(passage)
+            yield _Piece(index, start, position, number == 0)
+
+
+class Passages(Sequence[Passage]):
+    """Passages that are read from their texts when they are asked for, so that a corpus on disk stays there.
+
+    In memory are only where each one stands and what its prompt is drawn from.
+    """
+
+    def __init__(self, texts: Sequence[SourceText], pieces: Sequence[_Piece], genres: Sequence[str]) -> None:
+        """Finds the prompt sources of all passages, in two passes over the texts."""
+        self._texts = texts
+        self._pieces = pieces
+        self._genres = frozenset(genres)
+        finder = PromptFinder(text for _, text in self._each())
+        self._prompts = [
+            # What introduces the whole text introduces its first passage only.
+            finder.find(text, prompt=source.prompt if piece.first else None, title=source.title if piece.first else None)
+            for (piece, source), text in self._each()
+        ]
+
+    def _each(self) -> Iterator[tuple[tuple[_Piece, SourceText], str]]:
+        held: tuple[int, SourceText] | None = None
+        for piece in self._pieces:
+            if held is None or held[0] != piece.index:
+                held = piece.index, self._texts[piece.index]
+            yield (piece, held[1]), _text_of(piece, held[1])
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._pieces)
+
+    @overload
+    def __getitem__(self, index: int) -> Passage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Passage]: ...
+    def __getitem__(self, index: int | slice) -> Passage | Sequence[Passage]:
+        """One passage, or some."""
+        if isinstance(index, slice):
+            return Some(self, range(len(self))[index])
+        piece = self._pieces[index]
+        source = self._texts[piece.index]
+        genre = source.genre if source.genre in self._genres else None
+        return Passage(_text_of(piece, source), genre, self._prompts[index])
+
+
+def _text_of(piece: _Piece, source: SourceText) -> str:
+    return piece.text if piece.text is not None else source.text[piece.start : piece.end]
+
+
 def make_passages(
     texts: Sequence[SourceText],
     genres: Sequence[str],
     room: int,
     count: CountTokens,
     progress: Callable[[int], None] = lambda _: None,
-) -> list[Passage]:
+) -> Passages:
     """Whole passages of at most `room` tokens, each with its prompt sources. A genre that is not taught becomes none.
 
     Raises CorpusError when nothing is left.
     """
-    pieces: list[SourceText] = []
+    pieces: list[_Piece] = []
     for done, text in enumerate(texts):
-        for number, passage in enumerate(cut(text.text, room, count)):
-            # What introduces the whole text introduces its first passage only.
-            first = number == 0
-            pieces.append(
-                replace(text, text=passage, prompt=text.prompt if first else None, title=text.title if first else None)
-            )
+        pieces += _pieces_of(done, text, cut(text.text, room, count))
         if done % 100 == 0:
             progress(done)
     progress(len(texts))
     if not pieces:
         raise CorpusError("The sources hold no story: each line or record was blank.")
-    finder = PromptFinder(piece.text for piece in pieces)
-    return [
-        Passage(
-            piece.text,
-            piece.genre if piece.genre in genres else None,
-            finder.find(piece.text, prompt=piece.prompt, title=piece.title),
-        )
-        for piece in pieces
-    ]
+    return Passages(texts, pieces, genres)

@@ -20,10 +20,10 @@ from trainer.story_format import genre_name
 class TrainSettings:
     """Fine-tune GPT-2 on stories, or teach new weights."""
 
-    data: tuple[str, ...]
-    """What to learn from: files, folders, or data sets of the Hugging Face hub (hf:owner/name)."""
     out: Path
     """The model directory to write, with its checkpoints; a training that was cut off goes on from there."""
+    data: tuple[str, ...] = ("stories:",)
+    """What to learn from: files, folders, corpus directories, hf:owner/name, grammar:. Default: the project's own stories."""
     base: str = "gpt2"
     """A hub name, a directory, or new weights: new:tiny, new:mini, new:small."""
     genres: tuple[str, ...] = ()
@@ -73,9 +73,7 @@ class TrainSettings:
         _check("threads", self.threads, 1)
         if self.max_steps != -1:
             _check("max-steps", self.max_steps, 1)
-        for label in self.genres:
-            if genre_name(label) is None:
-                raise BadSetting(f"--genres {label!r} can't be a genre: use letters, digits and hyphens.")
+        _check_genres(self.genres)
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,89 @@ class EvaluateSettings:
         _check("passage-tokens", self.passage_tokens, 16)
         _check("max-stories", self.max_stories, 0)
         _check("threads", self.threads, 1)
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Build a corpus of tagged stories from sources of any form: clean, without duplicates, split without leaks."""
+
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Files, folders, hf:owner/name, stories: (the project's own), grammar: (by plots). SOURCE@2 counts twice."""
+    out: Path | None = None
+    """The corpus directory to write: data sets for training, a README with figures and pictures."""
+    text: Path | None = None
+    """Also (or only) write one story a line here, tag first; held-out ones beside it as held-out-NAME."""
+    lines: int | None = None
+    """So many stories to learn from, genres as even as can be; held-out ones come on top. Default: all."""
+    genres: tuple[str, ...] = ()
+    """Keep only these genres. Default: the core four and all that the sources have."""
+    map: tuple[str, ...] = ()
+    """Columns with odd names: text=body,genre=label."""
+    label: tuple[str, ...] = ()
+    """Labels with odd names: western=ADVENTURE,noir=MYSTERY."""
+    held_out: float = 0.05
+    """The share of books that is never trained on, chosen by a hash of the book."""
+    passage_words: int = 600
+    """Cut longer texts into passages of at most so many words, at the ends of paragraphs and sentences."""
+    min_words: int = 40
+    """Leave out shorter passages."""
+    language: str = "en"
+    """Leave out text in other languages; any keeps all."""
+    punctuation: Literal["ascii", "keep"] = "ascii"
+    """ascii makes quotes straight and dashes plain: a small model learns one kind sooner."""
+    confidence: float | None = None
+    """How sure the classifier must be of a genre that nobody named. Default: as makes 4 of 5 right on held-out books."""
+    seed: int = 1
+    """Of the choice, the order, the prompts and the grammar's stories."""
+    strict: bool = False
+    """End at the first bad record rather than report it."""
+    overwrite: bool = False
+    """Replace a corpus that is there."""
+    json: bool = False
+    """Print the figures as one line of JSON, last on stdout."""
+
+    def __post_init__(self) -> None:
+        """Raise BadSetting for what no corpus can have."""
+        if not self.sources:
+            raise BadSetting("Name a source: a file, a folder, hf:owner/name, stories: or grammar:.")
+        _check("lines", self.lines, 1)
+        _check("held-out", self.held_out, 0, 0.9)
+        _check("passage-words", self.passage_words, 50)
+        _check("min-words", self.min_words, 1, self.passage_words)
+        _check("confidence", self.confidence, 0, 1)
+        _check("seed", self.seed, 0, 2**32 - 1)
+        _check_genres(self.genres)
+        if self.out is None and self.text is None:
+            raise BadSetting("Say where the corpus goes: --out DIR, --text FILE, or both.")
+
+
+@dataclass(frozen=True)
+class GrammarSettings:
+    """Print stories of the grammar, or check its plots."""
+
+    about: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """What the stories are about, as a person would type it. Default: whatever the grammar draws."""
+    genre: str | None = None
+    """The genre. Default: each in turn."""
+    count: int = 1
+    """How many stories."""
+    seed: int = 1
+    """The same seed tells the same stories."""
+    check: bool = False
+    """Tell every plot many times and print what is wrong with it, and how alike the stories of a genre are."""
+    folder: Path | None = None
+    """A grammar of your own, laid out like trainer/data/grammar."""
+
+    def __post_init__(self) -> None:
+        """Raise BadSetting for what can't be told."""
+        _check("count", self.count, 1)
+        _check("seed", self.seed, 0, 2**32 - 1)
+
+
+def _check_genres(labels: tuple[str, ...]) -> None:
+    for label in labels:
+        if genre_name(label) is None:
+            raise BadSetting(f"--genres {label!r} can't be a genre: use letters, digits and hyphens.")
 
 
 def _check(name: str, value: float | None, least: float, most: float = float("inf")) -> None:

@@ -63,7 +63,10 @@ def script(letter: str) -> str:
 
 def scripts_of(texts: Iterable[str], share: float = 0.01) -> tuple[str, ...]:
     """The scripts that make up at least this share of the letters, the commonest first."""
-    letters = Counter(letter for text in texts for letter in text if letter.isalpha())
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(text)
+    letters = {character: number for character, number in characters.items() if character.isalpha()}
     counts: Counter[str] = Counter()
     for letter, number in letters.items():
         counts[script(letter)] += number

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 
 def say(line: str) -> None:
@@ -29,6 +30,30 @@ def bar(doing: str, total: int, unit: str) -> Generator[Callable[[int], None]]:
             drawn.update(done - drawn.n)
 
         yield report
+
+
+@contextmanager
+def bars(unit: str) -> Generator[Callable[[str, int, int | None], None]]:
+    """Several progress bars, one after the other; yields what is called with what is done, how much, and of how many."""
+    from tqdm import tqdm
+
+    drawn: Any = None
+    doing = ""
+
+    def report(now: str, done: int, total: int | None) -> None:
+        nonlocal drawn, doing
+        if now != doing:
+            if drawn is not None:
+                drawn.close()
+            drawn, doing = tqdm(total=total, desc=now, unit=f" {unit}", disable=not shows_bars(), initial=done), now
+        elif drawn is not None:
+            drawn.update(done - drawn.n)
+
+    try:
+        yield report
+    finally:
+        if drawn is not None:
+            drawn.close()
 
 
 def quieten_transformers() -> None:

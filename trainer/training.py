@@ -18,7 +18,7 @@ from trainer.lessons import Lessons, prepare
 from trainer.material import digest_of, spread
 from trainer.output import Plan, Progress, claim_output, command_line, inspect_output, write_record
 from trainer.settings import TrainSettings, set_threads
-from trainer.sources.reading import read_sources
+from trainer.sources.texts import read_texts
 from trainer.talking import bar, quieten_transformers, say, shows_bars
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def train(settings: TrainSettings) -> int:
     """
     set_threads(settings.threads)
     check_base(settings.base)
-    texts = list(read_sources(settings.data, say))
+    texts = read_texts(settings.data, say)
     plan = inspect_output(settings, digest_of(texts))
     if plan.finished:
         say(f"{settings.out} is taught already with these settings. To go on teaching it: --base {settings.out} --out another.")

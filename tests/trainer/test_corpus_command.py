@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainer.__main__ import main
+from trainer.corpus.selection import choose, quotas
+from trainer.corpus.stage import SCHEMA, Stage
+from trainer.corpus.weights import weighted
+from trainer.errors import BadSetting
+from trainer.sources.texts import read_texts
+
+
+def corpus(*args: object) -> int:
+    return main(["corpus", *map(str, args)])
+
+
+def digest_of_tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+PLACES = ["mill", "harbor", "tower", "garden", "station", "orchard", "bridge", "school"]
+SUBJECTS = {
+    "HORROR": "ghost corpse grave dark scream blood cellar shadow",
+    "SCI-FI": "robot planet rocket laser orbit android captain engine",
+}
+
+
+def story(genre: str, number: int) -> str:
+    """Prose of a genre that a classifier can tell, no two alike."""
+    words = SUBJECTS[genre].split()
+    lines = [
+        f"The {words[(number + step) % 8]} came to the {PLACES[(number * 3 + step) % 8]} on day {number * 7 + step} "
+        f"and the {words[(number * 5 + step + 1) % 8]} of year {number * 11 + step} waited for number {number * 13 + step}."
+        for step in range(6)
+    ]
+    return " ".join(lines[:3]) + "\n\n" + " ".join(lines[3:])
+
+
+def write_books(folder: Path, books: int = 12, stories: int = 8, untagged: int = 0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "books.jsonl").open("w") as file:
+        for number in range(books * stories):
+            genre = ("HORROR", "SCI-FI")[number // stories % 2]
+            record = {
+                "text": story(genre, number),
+                "genre": genre.lower(),
+                "book": f"Book {number // stories}",
+                "license": "CC BY 4.0",
+            }
+            file.write(json.dumps(record) + "\n")
+        for number in range(untagged):
+            genre = ("HORROR", "SCI-FI")[number % 2]
+            file.write(json.dumps({"text": story(genre, 10_000 + number), "book": "Untagged"}) + "\n")
+    return folder
+
+
+def test_a_corpus_is_what_training_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    out = tmp_path / "corpus"
+    assert corpus(books, "--out", out, "--text", tmp_path / "stories.txt", "--held-out", 0.2, "--json") == 0
+    made = figures(capsys)
+    texts = read_texts([str(out)])
+    train = [text for text in texts if not text.held_out]
+    held_out = [text for text in texts if text.held_out]
+    assert (len(train), len(held_out)) == (made["train"], made["held_out"])
+    assert made["train"] + made["held_out"] == 96
+    assert not {text.book for text in train} & {text.book for text in held_out}
+    assert {text.genre for text in texts} == {"HORROR", "SCI-FI"}
+    assert {text.licence for text in texts} == {"CC BY 4.0"}
+
+    lines = read_texts([str(tmp_path / "stories.txt"), str(tmp_path / "held-out-stories.txt")])
+    assert Counter((text.text, text.genre, text.held_out) for text in lines) == Counter(
+        (text.text, text.genre, text.held_out) for text in texts
+    )
+    assert "CC BY 4.0" in (out / "corpus.json").read_text()
+    assert not list(tmp_path.glob("*.building"))
+
+
+def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books", untagged=30)
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert corpus(books, "stories:@2", "--out", folder / "c", "--text", folder / "t.txt", "--lines", 200) == 0
+    assert digest_of_tree(tmp_path / "one") == digest_of_tree(tmp_path / "two")
+
+
+def test_untagged_text_is_tagged_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books", untagged=40)
+    assert corpus(books, "--out", tmp_path / "c", "--held-out", 0.3, "--confidence", 0.5, "--json") == 0
+    made = figures(capsys)
+    assert made["tagging"]["tagged"] + made["tagging"]["left_out"] == 40
+    assert made["tagging"]["tagged"] > 30
+    found = [text for text in read_texts([str(tmp_path / "c")]) if text.book == "Untagged"]
+    right = sum((text.genre == "HORROR") == ("ghost" in text.text or "grave" in text.text) for text in found)
+    assert right >= 0.9 * len(found)
+
+
+def test_copies_do_not_cross_the_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    held = tmp_path / "held" / "valid.jsonl"
+    held.parent.mkdir()
+    copied = story("HORROR", 3)
+    held.write_text(json.dumps({"text": copied.replace("waited", "stayed", 1), "genre": "horror", "book": "Copy"}) + "\n")
+    assert corpus(books, held.parent, "--out", tmp_path / "c", "--json") == 0
+    made = figures(capsys)
+    assert made["duplicates"]["copies_of_held_out"] == 1
+    texts = read_texts([str(tmp_path / "c")])
+    assert [text.book for text in texts if "day 21 " in text.text] == ["Copy"]
+
+
+def test_lines_are_shared_evenly_and_by_weight(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books", books=20)
+    more = write_books(tmp_path / "more")
+    (more / "books.jsonl").write_text(
+        (more / "books.jsonl")
+        .read_text()
+        .replace("came to", "went past")
+        .replace("waited for", "left from")
+        .replace("Book", "Tome")
+    )
+    assert corpus(books, f"{more}@100", "--out", tmp_path / "c", "--lines", 60) == 0
+    train = [text for text in read_texts([str(tmp_path / "c")]) if not text.held_out]
+    assert Counter(text.genre for text in train) == {"HORROR": 30, "SCI-FI": 30}
+    assert sum("went past" in text.text for text in train) > 45
+
+
+def test_an_existing_corpus_is_kept_until_it_may_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    out = tmp_path / "c"
+    assert corpus(books, "--out", out) == 0
+    before = digest_of_tree(out)
+    assert corpus(books, "--out", out, "--seed", 2) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert digest_of_tree(out) == before
+    assert corpus(books, "--out", out, "--seed", 2, "--overwrite") == 0
+    assert digest_of_tree(out) != before
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_text("a cat")
+    assert corpus(books, "--out", other, "--overwrite") == 2
+    assert (other / "cat.jpg").read_text() == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["{tmp}/none.txt", "--out", "{tmp}/c"], "no file or folder"),
+        (["{tmp}/empty.txt", "--out", "{tmp}/c"], "Nothing is left"),
+        (["stories:"], "--out DIR"),
+        (["--out", "{tmp}/c"], "Name a source"),
+        (["stories:", "stories:", "--out", "{tmp}/c"], "named twice"),
+        (["stories:@0", "--out", "{tmp}/c"], "over 0"),
+        (["stories:", "--out", "{tmp}/c", "--lines", "0"], "--lines should be"),
+        (["stories:", "--out", "{tmp}/c", "--label", "western"], "--label western=ADVENTURE"),
+        (["stories:", "--text", "{tmp}"], "is there already"),
+        (["grammar:", "--out", "{tmp}/c", "--genres", "WESTERN"], "The grammar writes"),
+    ],
+)
+def test_bad_input_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], says: str) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    assert corpus(*(arg.replace("{tmp}", str(tmp_path)) for arg in args)) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "c").exists()
+
+
+def test_one_bad_record_never_loses_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    path = books / "books.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:10], '{"text": broken', *lines[10:], '{"story_id": 5}']) + "\n")
+    assert corpus(books, "--out", tmp_path / "c", "--json") == 0
+    captured = capsys.readouterr()
+    made = json.loads(captured.out.strip().splitlines()[-1])
+    assert made["train"] + made["held_out"] == 96
+    assert made["bad"] == 2
+    assert "books.jsonl:11" in captured.err
+    assert corpus(books, "--out", tmp_path / "d", "--strict") == 2
+    assert "books.jsonl:11" in capsys.readouterr().err
+
+
+def test_a_stage_goes_on_from_its_last_commit(tmp_path: Path) -> None:
+    def row(number: int) -> dict[str, Any]:
+        return dict.fromkeys(SCHEMA.names) | {"text": f"story {number}", "lot": 0.5, "held_out": False}
+
+    stage = Stage(tmp_path / "s", "a")
+    for number in range(2500):
+        stage.add(row(number))
+    stage.commit(1, 0, {"seen": 2500})
+    stage.add(row(9999))
+    again = Stage(tmp_path / "s", "a")
+    assert (again.state.rows, again.state.unit, again.state.tallies) == (2500, 1, {"seen": 2500})
+    again.add(row(2500))
+    again.commit(1, 1, {})
+    assert again.table().column("text").to_pylist()[-2:] == ["story 2499", "story 2500"]
+    assert Stage(tmp_path / "s", "b").state.rows == 0
+
+
+def many_books(folder: Path, files: int) -> Path:
+    for number in range(files):
+        path = write_books(folder / f"part{number:02}", books=2) / "books.jsonl"
+        path.write_text(path.read_text().replace("year", f"year {number} of").replace("Book", f"Part {number} Book"))
+    return folder
+
+
+@pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_corpus_that_was_cut_off_goes_on_and_is_the_same(tmp_path: Path, when: signal.Signals) -> None:
+    books = many_books(tmp_path / "books", 40)
+    out = tmp_path / "c"
+    command = [sys.executable, "-m", "trainer", "corpus", str(books), "--out", str(out)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "c.building" / "stage" / "state.json"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not (state.exists() and json.loads(state.read_text())["unit"] >= 3):
+        time.sleep(0.005)
+    first.send_signal(when)
+    _, err = first.communicate(timeout=60)  # also: no worker lives on and holds the pipe
+    assert not out.exists()
+    assert first.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(when, -when)
+    assert when is signal.SIGKILL or "goes on" in err
+
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert (again.returncode, "Going on after" in again.stderr) == (0, True), again.stderr
+    made = digest_of_tree(out)
+    assert corpus(books, "--out", out, "--overwrite") == 0
+    assert digest_of_tree(out) == made
+
+
+def test_quotas_are_even_and_what_one_lacks_the_others_give() -> None:
+    assert quotas([5, 100, 100], 65) == [5, 30, 30]
+    assert quotas([100, 100, 100], 100) == [33, 34, 33]
+    assert sum(quotas([1, 2, 3], 6)) == 6
+
+
+def test_a_choice_depends_on_nothing_but_the_seed() -> None:
+    genres = np.zeros(100, np.int64)
+    some = choose(genres, np.ones(100), np.arange(100), 10, 1)
+    assert some.tolist() == choose(genres, np.ones(100), np.arange(100), 10, 1).tolist()
+    assert some.tolist() != choose(genres, np.ones(100), np.arange(100), 10, 2).tolist()
+    # without one that was not chosen, the same ones are
+    rest = np.setdiff1d(np.arange(100), np.setdiff1d(np.arange(100), some)[:1])
+    assert some.tolist() == choose(genres, np.ones(100), rest, 10, 1).tolist()
+
+
+def test_a_weight_is_read_off_the_source(tmp_path: Path) -> None:
+    odd = tmp_path / "a@2"
+    odd.write_text("")
+    found = weighted(("stories:@2.5", "books", str(odd)))
+    assert [(source.name, source.weight) for source in found] == [("stories:", 2.5), ("books", 1.0), (str(odd), 1.0)]
+    with pytest.raises(BadSetting, match="over 0"):
+        weighted(("books@-1",))

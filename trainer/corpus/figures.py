@@ -1,0 +1,128 @@
+"""What a corpus is, in figures: printed for people, as one line of JSON for programs, and kept in the corpus as corpus.json."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.corpus.leaks import Leaks
+from trainer.corpus.stage import texts_of
+from trainer.corpus.tagging import Tagging
+from trainer.talking import say
+from trainer.variety import Variety, variety
+
+if TYPE_CHECKING:
+    from trainer.corpus.building import Corpus
+
+PAIRS = 10_000
+DISTINCT_OVER = 1_000
+_SAMPLED = 1_000
+"""Stories of each genre that are compared."""
+
+
+def figures_of(corpus: Corpus) -> dict[str, Any]:
+    """All figures, in an order that is always the same."""
+    duplicates, overlap = corpus.sides.duplicates, corpus.sides.overlap
+    tallies = corpus.tallies
+    return {
+        "train": len(corpus.train),
+        "held_out": len(corpus.held_out),
+        "genres": dict(sorted(Counter(corpus.tags.genres[corpus.train].tolist()).items())),
+        "sources": {
+            source.name: {
+                "weight": source.weight,
+                "records": tallies.sources[source.name].records,
+                "passages": tallies.sources[source.name].passages,
+                "words": tallies.sources[source.name].words,
+                "licences": dict(sorted(tallies.sources[source.name].licences.items())),
+            }
+            for source in corpus.sources
+            if source.name in tallies.sources
+        },
+        "cleaning": {name: rule["texts"] for name, rule in tallies.cleaning.get("rules", {}).items() if rule["texts"]},
+        "other_genre": tallies.other_genre,
+        "unmapped_labels": dict(sorted(tallies.unmapped.items(), key=lambda item: (-item[1], item[0]))),
+        "bad": tallies.bad,
+        "duplicates": {
+            "exact": int(duplicates.exact.sum()),
+            "near": int(duplicates.near.sum()),
+            "copies_of_held_out": int(duplicates.copies_of_held_out.sum()),
+        },
+        "leaks": {
+            "dropped": int(corpus.sides.leaking.sum()),
+            "before": _shared(overlap.before) if overlap else None,
+            "after": _shared(overlap.after) if overlap else None,
+            "between_unrelated_books": _shared(overlap.expected) if overlap else None,
+        },
+        "tagging": _tagging(corpus.tagging),
+        "variety": vars(_variety(corpus)),
+    }
+
+
+def _tagging(tagging: Tagging | None) -> dict[str, Any] | None:
+    """None where every passage came with a genre, or none did."""
+    if tagging is None:
+        return None
+    scores = tagging.scores
+    return {
+        "tagged": tagging.tagged,
+        "left_out": tagging.left_out,
+        "threshold": round(tagging.threshold, 4),
+        "mean_confidence": round(tagging.mean_confidence, 4),
+        "macro_f1": round(scores.macro_f1, 4) if scores else None,
+        "majority_macro_f1": round(scores.majority_macro_f1, 4) if scores else None,
+        "asked": scores.passages if scores else 0,
+    }
+
+
+def _shared(leaks: Leaks) -> dict[str, int]:
+    return {"held_out_13_grams": leaks.runs, "in_training": leaks.shared, "of_these_common": leaks.common}
+
+
+def _variety(corpus: Corpus) -> Variety:
+    """Of stories within each genre. The corpus is in random order, so its first ones are a sample."""
+    genres = corpus.tags.genres[corpus.train]
+    groups: list[list[str]] = []
+    for name in sorted(set(genres.tolist())):
+        chosen = corpus.train[np.flatnonzero(genres == name)[:_SAMPLED]]
+        groups.append(list(texts_of(corpus.table, chosen)))
+    return variety(groups, PAIRS, DISTINCT_OVER)
+
+
+def say_figures(figures: dict[str, Any]) -> None:
+    """The figures in sentences."""
+    genres = ", ".join(f"{genre} {count:,}" for genre, count in figures["genres"].items())
+    say(f"{figures['train']:,} stories to learn from ({genres}), {figures['held_out']:,} held out")
+    duplicates, leaks = figures["duplicates"], figures["leaks"]
+    say(
+        f"Dropped: {duplicates['exact']:,} copies and {duplicates['near']:,} near copies, {duplicates['copies_of_held_out']:,} "
+        f"of them of held-out text; {leaks['dropped']:,} passages that quote held-out text"
+    )
+    if leaks["after"]:
+        before, after, expected = leaks["before"], leaks["after"], leaks["between_unrelated_books"]
+        say(
+            f"13-grams of held-out passages that training passages have too: {before['in_training']:,} of "
+            f"{before['held_out_13_grams']:,} before, {after['in_training']:,} after; "
+            f"unrelated books share {expected['in_training']:,} of {expected['held_out_13_grams']:,}"
+        )
+    if tagging := figures["tagging"]:
+        _say_tagging(tagging)
+    alike = figures["variety"]
+    say(
+        f"Two stories of a genre share {alike['shared']:.1%} of their 5-grams, and more than half in {alike['over_half']:.2%} "
+        f"of {alike['pairs']:,} pairs; distinct-4 of {DISTINCT_OVER:,} stories is {alike['distinct_4']:.3f}"
+    )
+
+
+def _say_tagging(tagging: dict[str, Any]) -> None:
+    say(
+        f"{tagging['tagged']:,} passages without a genre were given one by a classifier that was {tagging['threshold']:.2f} "
+        f"sure or more; {tagging['left_out']:,} were left out"
+    )
+    if tagging["macro_f1"] is not None:
+        say(
+            f"Its macro-F1 on {tagging['asked']:,} held-out passages is {tagging['macro_f1']:.3f}; that of always guessing the "
+            f"commonest {tagging['majority_macro_f1']:.3f}"
+        )
