@@ -113,8 +113,11 @@ def test_wrapped_lines_become_paragraphs_and_verse_stays() -> None:
 
 def test_a_title_on_each_page_goes_and_chapter_headings_stay() -> None:
     draw = random.Random(1)
-    page = " ".join("".join(draw.choices("abcdefghij", k=6)) for _ in range(150))
-    pages = [f"Chapter {number}\n\n{number} THE FOX OF THE HILL\n\n{page} So ended day {number}." for number in range(1, 8)]
+    pages = [
+        f"Chapter {number}\n\n{number} THE FOX OF THE HILL\n\n"
+        f"{' '.join(''.join(draw.choices('abcdefghij', k=6)) for _ in range(150))} So ended day {number}."
+        for number in range(1, 8)
+    ]
     text = cleaned("\n\n".join(pages))
     assert text is not None
     assert "THE FOX" not in text

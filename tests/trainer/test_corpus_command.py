@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -37,39 +38,94 @@ def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
-PLACES = ["mill", "harbor", "tower", "garden", "station", "orchard", "bridge", "school"]
+GENRES = ("HORROR", "SCI-FI")
 SUBJECTS = {
-    "HORROR": "ghost corpse grave dark scream blood cellar shadow",
+    "HORROR": "ghost corpse grave vampire scream skeleton cellar shadow",
     "SCI-FI": "robot planet rocket laser orbit android captain engine",
 }
+WHAT = [
+    "lamp",
+    "boat",
+    "letter",
+    "garden",
+    "clock",
+    "horse",
+    "bridge",
+    "apple",
+    "window",
+    "kettle",
+    "mirror",
+    "ladder",
+    "violin",
+    "basket",
+    "candle",
+    "hammer",
+]
+LIKE = [
+    "old",
+    "small",
+    "green",
+    "quiet",
+    "broken",
+    "heavy",
+    "bright",
+    "narrow",
+    "golden",
+    "dusty",
+    "wooden",
+    "gentle",
+    "hollow",
+    "crooked",
+    "silver",
+    "patient",
+]
+DID = [
+    "found",
+    "carried",
+    "painted",
+    "dropped",
+    "followed",
+    "sold",
+    "buried",
+    "mended",
+    "opened",
+    "borrowed",
+    "counted",
+    "washed",
+    "hid",
+    "missed",
+    "lifted",
+    "kept",
+]
+WHERE = "mill harbor tower market station orchard bakery school forest valley kitchen river"
 
 
 def story(genre: str, number: int) -> str:
     """Prose of a genre that a classifier can tell, no two alike."""
-    words = SUBJECTS[genre].split()
+    draw = random.Random(f"{genre} {number}")
     lines = [
-        f"The {words[(number + step) % 8]} came to the {PLACES[(number * 3 + step) % 8]} on day {number * 7 + step} "
-        f"and the {words[(number * 5 + step + 1) % 8]} of year {number * 11 + step} waited for number {number * 13 + step}."
-        for step in range(6)
+        f"In the {draw.choice(WHERE.split())} the {draw.choice(LIKE.split())} {draw.choice(SUBJECTS[genre].split())} {draw.choice(DID.split())} "
+        f"a {draw.choice(LIKE.split())} {draw.choice(WHAT.split())}, and the {draw.choice(SUBJECTS[genre].split())} {draw.choice(DID.split())} "
+        f"the {draw.choice(WHAT.split())} of the {draw.choice(WHERE.split())}."
+        for _ in range(6)
     ]
     return " ".join(lines[:3]) + "\n\n" + " ".join(lines[3:])
 
 
-def write_books(folder: Path, books: int = 12, stories: int = 8, untagged: int = 0) -> Path:
+def write_books(folder: Path, books: int = 12, stories: int = 8, untagged: int = 0, first: int = 0) -> Path:
+    """Books of either genre in turn, told from story `first` on, and stories of one book that nobody tagged."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "books.jsonl").open("w") as file:
-        for number in range(books * stories):
-            genre = ("HORROR", "SCI-FI")[number // stories % 2]
-            record = {
-                "text": story(genre, number),
-                "genre": genre.lower(),
-                "book": f"Book {number // stories}",
-                "license": "CC BY 4.0",
-            }
-            file.write(json.dumps(record) + "\n")
-        for number in range(untagged):
-            genre = ("HORROR", "SCI-FI")[number % 2]
-            file.write(json.dumps({"text": story(genre, 10_000 + number), "book": "Untagged"}) + "\n")
+    records = [
+        {
+            "text": story(GENRES[number // stories % 2], number),
+            "genre": GENRES[number // stories % 2].lower(),
+            "book": f"Book {number // stories}",
+            "license": "CC BY 4.0",
+        }
+        for number in range(first, first + books * stories)
+    ]
+    records += [{"text": story(GENRES[number % 2], 100_000 + number), "book": "Untagged"} for number in range(untagged)]
+    (folder / "books.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder
 
 
@@ -105,13 +161,14 @@ def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_untagged_text_is_tagged_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    books = write_books(tmp_path / "books", untagged=40)
+    books = write_books(tmp_path / "books", books=24, untagged=40)
     assert corpus(books, "--out", tmp_path / "c", "--held-out", 0.3, "--confidence", 0.5, "--json") == 0
     made = figures(capsys)
     assert made["tagging"]["tagged"] + made["tagging"]["left_out"] == 40
     assert made["tagging"]["tagged"] > 30
     found = [text for text in read_texts([str(tmp_path / "c")]) if text.book == "Untagged"]
-    right = sum((text.genre == "HORROR") == ("ghost" in text.text or "grave" in text.text) for text in found)
+    horror = set(SUBJECTS["HORROR"].split())
+    right = sum((text.genre == "HORROR") == bool(horror & set(text.text.split())) for text in found)
     assert right >= 0.9 * len(found)
 
 
@@ -120,28 +177,22 @@ def test_copies_do_not_cross_the_split(tmp_path: Path, capsys: pytest.CaptureFix
     held = tmp_path / "held" / "valid.jsonl"
     held.parent.mkdir()
     copied = story("HORROR", 3)
-    held.write_text(json.dumps({"text": copied.replace("waited", "stayed", 1), "genre": "horror", "book": "Copy"}) + "\n")
+    held.write_text(json.dumps({"text": copied.replace(", and the", ", but the", 1), "genre": "horror", "book": "Copy"}) + "\n")
     assert corpus(books, held.parent, "--out", tmp_path / "c", "--json") == 0
     made = figures(capsys)
     assert made["duplicates"]["copies_of_held_out"] == 1
     texts = read_texts([str(tmp_path / "c")])
-    assert [text.book for text in texts if "day 21 " in text.text] == ["Copy"]
+    assert [text.book for text in texts if text.text.endswith(copied[-100:])] == ["Copy"]
 
 
 def test_lines_are_shared_evenly_and_by_weight(tmp_path: Path) -> None:
     books = write_books(tmp_path / "books", books=20)
-    more = write_books(tmp_path / "more")
-    (more / "books.jsonl").write_text(
-        (more / "books.jsonl")
-        .read_text()
-        .replace("came to", "went past")
-        .replace("waited for", "left from")
-        .replace("Book", "Tome")
-    )
+    more = write_books(tmp_path / "more", first=1600)
+    told = {record["text"] for record in map(json.loads, (more / "books.jsonl").read_text().splitlines())}
     assert corpus(books, f"{more}@100", "--out", tmp_path / "c", "--lines", 60) == 0
     train = [text for text in read_texts([str(tmp_path / "c")]) if not text.held_out]
     assert Counter(text.genre for text in train) == {"HORROR": 30, "SCI-FI": 30}
-    assert sum("went past" in text.text for text in train) > 45
+    assert sum(text.text in told for text in train) > 45
 
 
 def test_an_existing_corpus_is_kept_until_it_may_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,8 +270,7 @@ def test_a_stage_goes_on_from_its_last_commit(tmp_path: Path) -> None:
 
 def many_books(folder: Path, files: int) -> Path:
     for number in range(files):
-        path = write_books(folder / f"part{number:02}", books=2) / "books.jsonl"
-        path.write_text(path.read_text().replace("year", f"year {number} of").replace("Book", f"Part {number} Book"))
+        write_books(folder / f"part{number:02}", books=2, first=1600 * number)
     return folder
 
 

@@ -178,10 +178,10 @@ def test_two_stories_of_a_genre_are_seldom_alike(genre: str) -> None:
 
 
 def test_variety_tells_copies_from_stories() -> None:
-    one, other = "one two three four five six seven", "a b c d e f g h"
+    one, other, third = "one two three four five six seven", "a b c d e f g h", "red green blue white black gray"
     assert variety([[one, one]], 10, 2).over_half == 1
     assert variety([[one, one]], 10, 2).distinct_4 == 0.5
-    apart = variety([[one, other], [one]], 10, 2)
+    apart = variety([[one, other], [third]], 10, 2)
     assert (apart.over_half, apart.shared, apart.distinct_4, apart.pairs) == (0, 0, 1, 5)
 
 

@@ -82,19 +82,26 @@ def learn(passages: Sequence[Labelled], seed: int) -> GenreClassifier:
 
 
 def _vectorize(taught: Sequence[Labelled], books: Sequence[str]) -> tuple[Any, Any]:
-    """TF-IDF over words that several books have."""
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+    """TF-IDF over words that several books have: the vectorizer, and what it makes of the passages."""
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 
-    texts = [passage.text for passage in taught]
-    counter = CountVectorizer(analyzer=lower_words, min_df=2)
-    found = cast("Any", counter.fit_transform(texts)).tocoo()
+    analyzer = cast("Any", lower_words)  # scikit-learn's stubs know the names of its own analyzers only
+    counter = CountVectorizer(analyzer=analyzer, min_df=2)
+    counts = cast("Any", counter.fit_transform([passage.text for passage in taught]))
+    found = counts.tocoo()
     _, book_of = np.unique(books, return_inverse=True)
     pairs = np.unique(book_of[found.row] * found.shape[1] + found.col)
     in_books = np.bincount(pairs % found.shape[1], minlength=found.shape[1])
-    few = min(BOOKS_OF_A_WORD, len(set(books)))
-    words = [word for word, column in counter.vocabulary_.items() if in_books[column] >= few]
-    vectors = TfidfVectorizer(analyzer=lower_words, vocabulary=sorted(words), sublinear_tf=True)
-    return vectors, vectors.fit_transform(texts)
+    columns = np.flatnonzero(in_books >= min(BOOKS_OF_A_WORD, len(set(books))))
+    # The words were counted above: another fit_transform would read every passage again.
+    weights = TfidfTransformer(sublinear_tf=True)
+    matrix = weights.fit_transform(counts[:, columns])
+    words = counter.get_feature_names_out()[columns]
+    vectors = TfidfVectorizer(
+        analyzer=analyzer, vocabulary={word: place for place, word in enumerate(words)}, sublinear_tf=True
+    )
+    vectors.idf_ = weights.idf_
+    return vectors, matrix
 
 
 def _bayes(matrix: Any, genres: NDArray[np.str_]) -> Any:

@@ -50,22 +50,27 @@ class Tags:
         self.genres = cast("NDArray[np.object_]", np.array(table.column("genre").to_pylist(), dtype=object))
 
     @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which passages have a genre."""
+        return np.fromiter((genre is not None for genre in self.genres), np.bool_, len(self.genres))
+
+    @property
     def untagged(self) -> Indices:
         """The kept passages without a genre."""
         kept = self._sides.train | self._sides.asked
-        return np.flatnonzero(kept & np.equal(self.genres, None))
+        return np.flatnonzero(kept & ~self.known)
 
     def find(self, confidence: float | None, seed: int, progress: Callable[[int], None]) -> Tagging | None:
         """Tag what is untagged, where the classifier is sure enough; None where all is tagged or nothing says a genre."""
         untagged = self.untagged
-        labelled = np.flatnonzero(self._sides.train & ~np.equal(self.genres, None))
+        labelled = np.flatnonzero(self._sides.train & self.known)
         if not len(untagged) and len(set(self.genres[labelled])) < 2:
             return None
         try:
             classifier = learn(self._labelled(_spread(labelled, self.genres, TAUGHT_PER_GENRE, seed)), seed)
         except CannotLearn as problem:
             return Tagging(None, 1.0, 0, len(untagged), 0.0, str(problem))
-        asked = np.flatnonzero(self._sides.asked & ~np.equal(self.genres, None))
+        asked = np.flatnonzero(self._sides.asked & self.known)
         scores = score(classifier, self._labelled(_spread(asked, self.genres, ASKED_PER_GENRE, seed))) if len(asked) else None
         threshold = confidence if confidence is not None else threshold_for(scores) if scores else 0.8
         return self._tag(classifier, scores, threshold, untagged, progress)
