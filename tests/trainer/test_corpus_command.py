@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -43,70 +43,22 @@ SUBJECTS = {
     "HORROR": "ghost corpse grave vampire scream skeleton cellar shadow",
     "SCI-FI": "robot planet rocket laser orbit android captain engine",
 }
-WHAT = [
-    "lamp",
-    "boat",
-    "letter",
-    "garden",
-    "clock",
-    "horse",
-    "bridge",
-    "apple",
-    "window",
-    "kettle",
-    "mirror",
-    "ladder",
-    "violin",
-    "basket",
-    "candle",
-    "hammer",
-]
-LIKE = [
-    "old",
-    "small",
-    "green",
-    "quiet",
-    "broken",
-    "heavy",
-    "bright",
-    "narrow",
-    "golden",
-    "dusty",
-    "wooden",
-    "gentle",
-    "hollow",
-    "crooked",
-    "silver",
-    "patient",
-]
-DID = [
-    "found",
-    "carried",
-    "painted",
-    "dropped",
-    "followed",
-    "sold",
-    "buried",
-    "mended",
-    "opened",
-    "borrowed",
-    "counted",
-    "washed",
-    "hid",
-    "missed",
-    "lifted",
-    "kept",
-]
+WHAT = "lamp boat letter garden clock horse bridge apple window kettle mirror ladder violin basket candle hammer"
+LIKE = "old small green quiet broken heavy bright narrow golden dusty wooden gentle hollow crooked silver patient"
+DID = "found carried painted dropped followed sold buried mended opened borrowed counted washed hid missed lifted kept"
 WHERE = "mill harbor tower market station orchard bakery school forest valley kitchen river"
 
 
 def story(genre: str, number: int) -> str:
     """Prose of a genre that a classifier can tell, no two alike."""
-    draw = random.Random(f"{genre} {number}")
+    random = Random(f"{genre} {number}")
+
+    def one(words: str) -> str:
+        return random.choice(words.split())
+
     lines = [
-        f"In the {draw.choice(WHERE.split())} the {draw.choice(LIKE.split())} {draw.choice(SUBJECTS[genre].split())} {draw.choice(DID.split())} "
-        f"a {draw.choice(LIKE.split())} {draw.choice(WHAT.split())}, and the {draw.choice(SUBJECTS[genre].split())} {draw.choice(DID.split())} "
-        f"the {draw.choice(WHAT.split())} of the {draw.choice(WHERE.split())}."
+        f"In the {one(WHERE)} the {one(LIKE)} {one(SUBJECTS[genre])} {one(DID)} a {one(LIKE)} {one(WHAT)}, "
+        f"and the {one(SUBJECTS[genre])} {one(DID)} the {one(WHAT)} of the {one(WHERE)}."
         for _ in range(6)
     ]
     return " ".join(lines[:3]) + "\n\n" + " ".join(lines[3:])
