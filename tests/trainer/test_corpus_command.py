@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,24 @@ def test_a_corpus_is_what_training_reads(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert "CC BY 4.0" in (out / "corpus.json").read_text()
     assert not list(tmp_path.glob("*.building"))
+
+
+def test_the_card_says_what_the_corpus_is_and_shows_it(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books", books=24, untagged=40)
+    (tmp_path / "short.txt").write_text("[HORROR] Too short a tale.\n")
+    out = tmp_path / "corpus"
+    assert corpus(books, tmp_path / "short.txt", "--out", out, "--held-out", 0.3, "--confidence", 0.5) == 0
+    card = (out / "README.md").read_text()
+    made = json.loads((out / "corpus.json").read_text())
+    assert f"--out corpus --held-out 0.3 --confidence 0.5\n```" in card
+    assert "none named (40), CC BY 4.0 (192)" in card
+    assert f"| HORROR | {made['genres']['HORROR']} | 0 | {made['genres']['HORROR']} |" in card
+    assert "left out texts of less than 40 words; texts: 1. `Such as (4 words): Too short a tale.`" in card
+    assert f"its macro-F1 is {made['tagging']['macro_f1']:.3f}" in card
+    assert len(re.findall(r"^\*\*\[(?:HORROR|SCI-FI)\] ", card, re.MULTILINE)) == 10
+    for picture in ("lengths.png", "genres.png", "confusion.png"):
+        assert f"]({picture})" in card
+        assert (out / picture).read_bytes().startswith(b"\x89PNG\r\n")
 
 
 def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path) -> None:

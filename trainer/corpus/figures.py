@@ -123,7 +123,7 @@ def say_figures(figures: dict[str, Any]) -> None:
     genres = ", ".join(f"{genre} {count:,}" for genre, count in figures["genres"].items())
     say(f"{figures['train']:,} stories to learn from ({genres}), {figures['held_out']:,} held out")
     for rule in figures["cleaning"].values():
-        say(f"Cleaning {rule['says']}: {rule['texts']:,} texts. {example_of(rule)}".rstrip())
+        say(f"Cleaning {rule['says']}; texts: {rule['texts']:,}. {example_of(rule)}".rstrip())
     duplicates, leaks = figures["duplicates"], figures["leaks"]
     say(
         f"Dropped: {duplicates['exact']:,} copies and {duplicates['near']:,} near copies, {duplicates['copies_of_held_out']:,} "
@@ -149,7 +149,7 @@ def example_of(rule: dict[str, Any]) -> str:
     """What a rule of cleaning did to one text, on one line; "" where it has no example."""
     example = {name: one_line(str(text)) for name, text in rule["example"].items()}
     if "why" in example:
-        return f"Such as, of {example['why']}: {example['text']}"
+        return f"Such as ({example['why']}): {example['text']}"
     return f"Such as: {example['before']} -> {example['after']}" if "before" in example else ""
 
 

@@ -8,12 +8,13 @@ that is held-out text for more than a quarter is a copy of something, however co
 How much do books share that have nothing to do with each other? Training books tell: `stand_ins` draws whole ones, as many
 passages as are held out, and the same count of these against the rest is what to expect of clean sides.
 
-Memory grows with the held-out side alone, by 25 bytes for each of its runs, and by 4 for each training passage. What a passage
-shares waits on disk until all are seen, since only then is it known what is common.
+Memory grows with the held-out side, by 25 bytes for each of its runs, and by 12 for each training passage. What a passage shares
+waits on disk until all are seen, since only then is it known what is common; so each text is read once.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -93,7 +94,8 @@ class Leaks:
 class LeakCount:
     """Counts what training passages share with one held-out side; see `count_leaks`.
 
-    `without` names books that don't count: training books that stand in for held-out ones can't be held against themselves.
+    Texts are read once: what each passage shares is kept, and `result` counts it among any of them. `without` names books that
+    don't count: training books that stand in for held-out ones can't be held against themselves.
     """
 
     def __init__(
@@ -102,48 +104,63 @@ class LeakCount:
         self._held_out = held_out
         self._limits = limits or LeakLimits()
         self._without = without
-        self._books = np.zeros((self._limits.common_books - 1, len(held_out)), dtype=np.uint64)
-        self._common = np.zeros(len(held_out), dtype=np.bool_)
         self._own: list[NDArray[np.int32]] = []
+        self._books: list[NDArray[np.uint64]] = []
         self._passages = 0
         self._pairs = tempfile.TemporaryFile()  # noqa: SIM115 (gone with the count)
 
     def see(self, runs: Runs, books: Sequence[str]) -> None:
         """Take the next passages: their runs, and the book of each."""
         texts, places = self._held_out.shared(runs)
-        for text in map(int, np.unique(texts)):
-            if books[text] not in self._without:
-                mine = places[texts == text]
-                self._note(mine, digest(books[text].encode("utf-8", "replace")) | 1)
-                pairs = np.column_stack((np.full(len(mine), self._passages + text), mine))
-                self._pairs.write(pairs.astype("<i8").tobytes())
+        if self._without and len(texts):
+            counted = np.array([book not in self._without for book in books])[texts]
+            texts, places = texts[counted], places[counted]
+        self._pairs.write(np.column_stack((self._passages + texts, places)).astype("<i8").tobytes())
         self._own.append(np.diff(runs.ends, prepend=0).astype(np.int32))
+        # 0 is nobody's number: it marks a place that no book has taken yet.
+        self._books.append(np.array([digest(book.encode("utf-8", "replace")) | 1 for book in books], np.uint64))
         self._passages += len(books)
 
-    def _note(self, places: Indices, book: int) -> None:
-        """Remember the first books that have a run, by number; one more than there is room for makes it common."""
-        for known in self._books:
-            here = known[places]
-            known[places[here == 0]] = book
-            places = places[(here != 0) & (here != book)]
-        self._common[places] = True
-
-    def result(self) -> Leaks:
-        """What was found so far. More passages may follow."""
+    def result(self, among: NDArray[np.bool_] | None = None) -> Leaks:
+        """What was found so far among these passages, all by default. More passages may follow."""
+        seen = np.ones(self._passages, np.bool_) if among is None else among
+        found, common = self._books_of_runs(seen)
         own = np.concatenate([np.empty(0, np.int32), *self._own])
         fresh, all_shared = np.zeros(self._passages), np.zeros(self._passages)
-        for pairs in self._read_pairs():
+        for pairs in self._read_pairs(seen):
             all_shared += np.bincount(pairs[:, 0], minlength=self._passages)
-            fresh += np.bincount(pairs[:, 0], weights=~self._common[pairs[:, 1]], minlength=self._passages)
+            fresh += np.bincount(pairs[:, 0], weights=~common[pairs[:, 1]], minlength=self._passages)
         limits = self._limits
         leaking = (fresh > limits.allowed) | (fresh > limits.share * own) | (all_shared > limits.copied * own)
-        return Leaks(len(self._held_out), int(np.count_nonzero(self._books[0])), int(self._common.sum()), leaking)
+        return Leaks(len(self._held_out), int(np.count_nonzero(found)), int(common.sum()), leaking)
 
-    def _read_pairs(self) -> Iterator[Indices]:
-        """Passage and held-out run of what is shared, in parts."""
+    def _books_of_runs(self, seen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which held-out runs some of these passages have, and which so many of their books have that they are common."""
+        first = np.zeros((self._limits.common_books - 1, len(self._held_out)), np.uint64)
+        common = np.zeros(len(self._held_out), np.bool_)
+        books = np.concatenate([np.empty(0, np.uint64), *self._books])
+        for pairs in self._read_pairs(seen):
+            borders = np.flatnonzero(np.diff(pairs[:, 0])) + 1
+            for mine in np.split(pairs, borders) if len(pairs) else []:
+                common[_note(first, mine[:, 1], int(books[mine[0, 0]]))] = True
+        return first[0] != 0, common
+
+    def _read_pairs(self, seen: NDArray[np.bool_]) -> Iterator[Indices]:
+        """Passage and held-out run of what these passages share, in parts, in order of the passages."""
         self._pairs.seek(0)
         while part := self._pairs.read(16 * _READ_PAIRS):
-            yield np.frombuffer(part, dtype="<i8").reshape(-1, 2)
+            pairs = np.frombuffer(part, dtype="<i8").reshape(-1, 2)
+            yield pairs[seen[pairs[:, 0]]]
+        self._pairs.seek(0, os.SEEK_END)
+
+
+def _note(first: NDArray[np.uint64], places: Indices, book: int) -> Indices:
+    """Remember the first books that have these runs, by number; the places for which there was no more room."""
+    for known in first:
+        here = known[places]
+        known[places[here == 0]] = book
+        places = places[(here != 0) & (here != book)]
+    return places
 
 
 def count_leaks(passages: Iterable[tuple[str, str]], *counts: LeakCount) -> None:

@@ -73,46 +73,42 @@ def find_sides(table: Table, folder: Path, share: float, progress: Callable[[str
     """
     held_out = held_out_mask(table, share)
     duplicates = find_duplicates(folder, held_out, progress=lambda done: progress("Finding duplicates", done, COLUMNS))
+    if not (duplicates.kept & held_out).any() or not (duplicates.kept & ~held_out).any():
+        return Sides(held_out, duplicates, np.zeros(len(held_out), np.bool_), None)
+    overlap, leaking = _compare(table, held_out, duplicates, progress)
+    return Sides(held_out, duplicates, leaking, overlap)
+
+
+def _compare(
+    table: Table, held_out: Mask, duplicates: Duplicates, progress: Callable[[str, int, int], None]
+) -> tuple[Overlap, Mask]:
+    """What the sides share, and which training passages quote too much; every text is read once."""
+    candidates = np.flatnonzero(~held_out)
+    asked, learnt = np.flatnonzero(duplicates.kept & held_out), np.flatnonzero(duplicates.kept & ~held_out)
+    chosen = stand_ins(_passages_of_books(table, learnt), len(asked))
+    of_stand_ins = (text for text, book in _with_books(table, learnt) if book in chosen)
+    count = LeakCount(HeldOutRuns(texts_of(table, asked)))
+    unrelated = LeakCount(HeldOutRuns(of_stand_ins), without=chosen)
+    count_leaks(
+        _with_books(table, candidates, lambda done: progress("Comparing the sides", done, len(candidates))), count, unrelated
+    )
+    kept = duplicates.kept[candidates]
+    quoting = kept & count.result(kept).leaking
     leaking = np.zeros(len(held_out), np.bool_)
-    asked = np.flatnonzero(duplicates.kept & held_out)
-    learnt = np.flatnonzero(duplicates.kept & ~held_out)
-    if not len(asked) or not len(learnt):
-        return Sides(held_out, duplicates, leaking, None)
-    held_out_runs = HeldOutRuns(texts_of(table, asked))
-    passes = _Passes(table, held_out_runs, progress)
-    before = passes.count(np.flatnonzero(~held_out))[0]
-    leaking[learnt[passes.count(learnt)[0].leaking]] = True
-    kept = learnt[~leaking[learnt]]
-    after, expected = passes.count_with_stand_ins(kept, len(asked))
-    return Sides(held_out, duplicates, leaking, Overlap(before, after, expected))
+    leaking[candidates[quoting]] = True
+    left = kept & ~quoting
+    return Overlap(count.result(), count.result(left), unrelated.result(left)), leaking
 
 
-class _Passes:
-    """Runs over the passages of one side, each counting what is shared."""
-
-    def __init__(self, table: Table, held_out: HeldOutRuns, progress: Callable[[str, int, int], None]) -> None:
-        self._table = table
-        self._held_out = held_out
-        self._progress = progress
-
-    def count(self, indices: NDArray[np.int64], *more: LeakCount) -> list[Leaks]:
-        """What these passages share with the held-out side, then what each further count found."""
-        counts = [LeakCount(self._held_out), *more]
-        count_leaks(self._passages(indices), *counts)
-        return [count.result() for count in counts]
-
-    def count_with_stand_ins(self, indices: NDArray[np.int64], wanted: int) -> list[Leaks]:
-        """What they share with the held-out side, and what they share with as many passages of books among themselves."""
-        chosen = stand_ins(_passages_of_books(self._table, indices), wanted)
-        texts = (text for text, book in self._passages(indices) if book in chosen)
-        return self.count(indices, LeakCount(HeldOutRuns(texts), without=chosen))
-
-    def _passages(self, indices: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
-        columns = self._table.select(["text", "book"])
-        for start in range(0, len(indices), _BATCH):
-            self._progress("Comparing the sides", start, len(indices))
-            rows = cast("list[dict[str, Any]]", columns.take(pa.array(indices[start : start + _BATCH])).to_pylist())
-            yield from ((row["text"], row["book"] or row["text"]) for row in rows)
+def _with_books(
+    table: Table, indices: NDArray[np.int64], progress: Callable[[int], None] = lambda _: None
+) -> Iterator[tuple[str, str]]:
+    """The text and the book of each of these passages."""
+    columns = table.select(["text", "book"])
+    for start in range(0, len(indices), _BATCH):
+        progress(start)
+        rows = cast("list[dict[str, Any]]", columns.take(pa.array(indices[start : start + _BATCH])).to_pylist())
+        yield from ((row["text"], row["book"] or row["text"]) for row in rows)
 
 
 def _passages_of_books(table: Table, indices: NDArray[np.int64]) -> dict[str, int]:
