@@ -111,7 +111,7 @@ def test_the_card_says_what_the_corpus_is_and_shows_it(tmp_path: Path) -> None:
     assert corpus(books, tmp_path / "short.txt", "--out", out, "--held-out", 0.3, "--confidence", 0.5) == 0
     card = (out / "README.md").read_text()
     made = json.loads((out / "corpus.json").read_text())
-    assert f"--out corpus --held-out 0.3 --confidence 0.5\n```" in card
+    assert "--out corpus --held-out 0.3 --confidence 0.5\n```" in card
     assert "none named (40), CC BY 4.0 (192)" in card
     assert f"| HORROR | {made['genres']['HORROR']} | 0 | {made['genres']['HORROR']} |" in card
     assert "left out texts of less than 40 words; texts: 1. `Such as (4 words): Too short a tale.`" in card

@@ -88,7 +88,7 @@ def _genres(sources: Mapping[str, Mapping[str, int]]) -> str:
 
 def _removed(figures: Mapping[str, Any]) -> str:
     lines = [
-        f"- {rule['says']}: {rule['texts']:,} texts. {_quoted(example_of(rule))}".rstrip()
+        f"- {rule['says']}; texts: {rule['texts']:,}. {_quoted(example_of(rule))}".rstrip()
         for rule in figures["cleaning"].values()
     ]
     duplicates, leaks = figures["duplicates"], figures["leaks"]
