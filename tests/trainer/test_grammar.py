@@ -159,6 +159,18 @@ def test_the_check_finds_what_is_wrong(tmp_path: Path) -> None:
     assert any("said in 2 ways" in problem for problem in found)
 
 
+@pytest.mark.parametrize("wrong", ["the a lamp", "a old lamp", "an the lamp"])
+def test_the_check_finds_an_article_that_does_not_fit(tmp_path: Path, wrong: str) -> None:
+    plot = PLOT.replace("{Hero} found {a thing}", f"{{Hero}} found {wrong} for {{a thing}}")
+    assert any(repr(wrong.rsplit(" ", 1)[0]) in problem or repr(wrong) in problem for problem in told(tmp_path / "wrong", plot))
+    right = PLOT.replace("{Hero} found {a thing}", "{Hero} found an old lamp, a European one, for {a thing}")
+    assert not any("for an article" in problem for problem in told(tmp_path / "right", right))
+
+
+def told(folder: Path, plot: str) -> list[str]:
+    return list(problems(Grammar(grammar_in(folder, plot)).genres["FANTASY"]))
+
+
 FINISHED = [name for name, genre in bundled().genres.items() if len(genre.plots) >= 25]
 
 

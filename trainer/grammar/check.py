@@ -13,6 +13,8 @@ from trainer.grammar.telling import Cast, tell
 from trainer.variety import variety
 
 TELLINGS = 40
+_BAD_ARTICLE = re.compile(r"\b(?:the|an?) (?:an?|the)\b|\ba [aei]\w*", re.IGNORECASE)
+_MAY_HAVE_A = ("a eu", "a ew")
 _MAY_BE_DOUBLED = {"had", "that", "very", "knock", "no", "ha", "far", "long"}
 
 
@@ -51,6 +53,9 @@ def _problems_of_telling(genre: Genre, plot: Plot, seed: int, found: dict[str, s
             found.setdefault("has a paragraph without an end", paragraph)
     for doubled in set(re.findall(r"\b(\w+) \1\b", text.lower())) - _MAY_BE_DOUBLED:
         found.setdefault(f"says {doubled!r} twice", text)
+    for match in _BAD_ARTICLE.finditer(text):
+        if not match.group().lower().startswith(_MAY_HAVE_A):
+            found.setdefault(f"says {match.group()!r}; write {{a slot}} for an article that fits", text)
     if "\n\n" not in text:
         found.setdefault("is one paragraph", text)
     if not text.isascii():
