@@ -13,8 +13,8 @@ from trainer.grammar.telling import Cast, tell
 from trainer.variety import variety
 
 TELLINGS = 40
-_BAD_ARTICLE = re.compile(r"\b(?:the|an?) (?:an?|the)\b|\ba [aei]\w*", re.IGNORECASE)
-_MAY_HAVE_A = ("a eu", "a ew")
+_BAD_ARTICLE = re.compile(r"\b(?:the|an?) (?:an?|the)\b|\ba [aeio]\w*", re.IGNORECASE)
+_MAY_HAVE_A = ("a eu", "a ew", "a one", "a once")
 _MAY_BE_DOUBLED = {"had", "that", "very", "knock", "no", "ha", "far", "long"}
 
 
