@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.base import Base, add_tags, load_base
+from trainer.corpus.labels import asked_genres
 from trainer.errors import BadSetting, CorpusError
 from trainer.material import PROMPT_ROOM, Passage, choose_genres, make_passages, split
 from trainer.settings import TrainSettings
 from trainer.sources.reading import SourceText
-from trainer.story_format import StoryCodec, StoryFormat, genre_name, scripts_of
+from trainer.story_format import StoryCodec, StoryFormat, scripts_of
 from trainer.talking import bar, say
 
 
@@ -45,8 +46,9 @@ def prepare(settings: TrainSettings, texts: Sequence[SourceText]) -> Lessons:
             f"No story to learn from in {', '.join(settings.data)}: it is empty, or its files are named as held-out ones "
             "(valid, test, dev), which are never trained on."
         )
-    genres = [genre_name(label) or label for label in settings.genres]
-    story_format = StoryFormat(choose_genres(sides.train, genres), scripts=scripts_of(text.text for text in sides.train))
+    story_format = StoryFormat(
+        choose_genres(sides.train, asked_genres(settings.genres)), scripts=scripts_of(text.text for text in sides.train)
+    )
     base = load_base(settings.base, (text.text for text in sides.train), settings.block_size)
     if (settings.block_size or 0) > base.n_positions:
         raise BadSetting(f"--block-size {settings.block_size} is over the {base.n_positions} positions of {base.name}.")

@@ -204,7 +204,23 @@ def test_bad_input_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
-    assert not (tmp_path / "c").exists()
+    assert not list(tmp_path.glob("c*"))  # no corpus, and nothing of one in the making
+
+
+def test_a_label_that_says_no_known_genre_is_named_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tales.csv"
+    path.write_text(f"story,label\n{json.dumps(story('HORROR', 1))},zine\n{json.dumps(story('HORROR', 2))},zine\n")
+    assert corpus(path, "--out", tmp_path / "c") == 2
+    assert f"'zine' (2, first in {path}:2). For one that does: --label zine=GENRE" in capsys.readouterr().err
+    assert corpus(path, "--out", tmp_path / "c", "--label", "zine=mystery") == 0
+    assert {text.genre for text in read_texts([str(tmp_path / "c")])} == {"MYSTERY"}
+
+
+def test_genres_may_be_asked_for_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    assert corpus(books, "--out", tmp_path / "c", "--genres", "scifi", "western") == 0
+    assert {text.genre for text in read_texts([str(tmp_path / "c")])} == {"SCI-FI"}
+    assert "There is no story of WESTERN in" in capsys.readouterr().err
 
 
 def test_one_bad_record_never_loses_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

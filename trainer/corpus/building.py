@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 import shutil
 import signal
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from trainer.corpus.choosing import choose_corpus
 from trainer.corpus.gathering import Gathering, SourceUnit, Tallies
-from trainer.corpus.labels import parse_labels
+from trainer.corpus.labels import asked_genres, parse_labels
 from trainer.corpus.output import check_output, staging_of, write_corpus
 from trainer.corpus.preparing import Recipe
 from trainer.corpus.stage import Stage
@@ -29,7 +30,6 @@ from trainer.grammar.source import grammar_unit
 from trainer.settings import CorpusSettings
 from trainer.sources.columns import ColumnMap
 from trainer.sources.reading import GRAMMAR, units
-from trainer.story_format import genre_name
 from trainer.talking import bars, say
 
 
@@ -58,8 +58,15 @@ def build(settings: CorpusSettings) -> int:
         ) from error
     finally:
         workers.close()
+        _forget_if_empty(staging)
     shutil.rmtree(staging, ignore_errors=True)
     return 0
+
+
+def _forget_if_empty(staging: Path) -> None:
+    """A run that read nothing leaves nothing behind."""
+    if staging.exists() and not any(staging.glob("stage/part-*.arrow")):
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 class Terminated(BaseException):
@@ -72,7 +79,7 @@ def _terminate(_: int, __: object) -> None:
 
 def _recipe(settings: CorpusSettings) -> Recipe:
     return Recipe(
-        tuple(genre_name(label) or label for label in settings.genres),
+        asked_genres(settings.genres),
         tuple(sorted(parse_labels(settings.label).items())),
         settings.passage_words,
         settings.min_words,
@@ -124,6 +131,7 @@ def _gather(
         say(f"{name}: {tally.records:,} records, {tally.passages:,} passages, {tally.words:,} words")
     for note in gathering.tallies.notes:
         say(note)
+    _say_unmapped(gathering.tallies)
     if gathering.tallies.bad:
         say(f"{gathering.tallies.bad:,} bad records were passed over. The first: {gathering.tallies.bad_shown[0]}")
     if not stage.state.rows:
@@ -132,3 +140,15 @@ def _gather(
             + (gathering.tallies.bad_shown[0] if gathering.tallies.bad else "every record was empty or cleaned away.")
         )
     return gathering.tallies
+
+
+def _say_unmapped(tallies: Tallies, most: int = 5) -> None:
+    """Name the labels that no genre is known of, with a place where each stands."""
+    labels = sorted(tallies.unmapped, key=lambda label: (-tallies.unmapped[label], label))
+    if not labels:
+        return
+    shown = ", ".join(
+        f"{label!r} ({tallies.unmapped[label]:,}, first in {tallies.unmapped_at[label]})" for label in labels[:most]
+    )
+    more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
+    say(f"Labels that say no known genre: {shown}{more}. For one that does: --label {shlex.quote(f'{labels[0]}=GENRE')}")

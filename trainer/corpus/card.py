@@ -57,7 +57,7 @@ def _sections(command: str, figures: Mapping[str, Any], samples: Sequence[Mappin
     yield f"## The two sides\n\n{_sides(figures)}"
     if figures["tagging"] is not None:
         yield f"## Genres that nobody named\n\n{_tagging(figures['tagging'])}"
-    yield f"## Variety\n\n{_variety(figures['variety'])}"
+    yield f"## Variety\n\n{_variety(figures)}"
     yield f"## Stories, the first {len(samples)} of a corpus in random order"
     for row in samples:
         quoted = "\n".join(f"> {line}".rstrip() for line in row["text"].split("\n"))
@@ -158,9 +158,10 @@ def _tagged(tagging: Mapping[str, Any]) -> str:
     )
 
 
-def _variety(alike: Mapping[str, Any]) -> str:
+def _variety(figures: Mapping[str, Any]) -> str:
+    alike, stories = figures["variety"], min(DISTINCT_OVER, figures["train"])
     return (
         f"Two stories of one genre share {alike['shared']:.1%} of their 5-grams, and more than half of them in "
-        f"{alike['over_half']:.2%} of {alike['pairs']:,} random pairs. Of all 4-grams of {DISTINCT_OVER:,} stories "
+        f"{alike['over_half']:.2%} of {alike['pairs']:,} random pairs. Of all 4-grams of {stories:,} stories "
         f"{alike['distinct_4']:.1%} are different."
     )

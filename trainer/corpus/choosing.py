@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.corpus.gathering import Tallies
+from trainer.corpus.labels import asked_genres
 from trainer.corpus.selection import choose
 from trainer.corpus.sides import Sides, find_sides
 from trainer.corpus.stage import Stage, Table
@@ -56,6 +57,8 @@ def choose_corpus(settings: CorpusSettings, sources: Sequence[WeightedSource], s
         raise CorpusError(
             "No story to learn from is left: none has a genre. Name labels with --label, or add tagged stories (stories:)."
         )
+    if missing := [genre for genre in asked_genres(settings.genres) if genre not in set(tags.genres[train])]:
+        say(f"There is no story of {', '.join(missing)} in {', '.join(settings.sources)}")
     if settings.lines is not None and len(train) < settings.lines:
         say(f"There are {len(train):,} stories to learn from, fewer than the {settings.lines:,} lines asked for.")
     return Corpus(sources, table, tallies, sides, tags, tagging, train, held_out)

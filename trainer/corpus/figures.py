@@ -138,10 +138,10 @@ def say_figures(figures: dict[str, Any]) -> None:
         )
     if tagging := figures["tagging"]:
         _say_tagging(tagging)
-    alike = figures["variety"]
+    alike, stories = figures["variety"], min(DISTINCT_OVER, figures["train"])
     say(
         f"Two stories of a genre share {alike['shared']:.1%} of their 5-grams, and more than half in {alike['over_half']:.2%} "
-        f"of {alike['pairs']:,} pairs; distinct-4 of {DISTINCT_OVER:,} stories is {alike['distinct_4']:.3f}"
+        f"of {alike['pairs']:,} pairs; distinct-4 of {stories:,} stories is {alike['distinct_4']:.3f}"
     )
 
 

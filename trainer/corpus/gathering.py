@@ -44,6 +44,7 @@ class Tallies:
     sources: dict[str, SourceTally] = field(default_factory=dict[str, SourceTally])
     cleaning: dict[str, Any] = field(default_factory=dict[str, Any])
     unmapped: dict[str, int] = field(default_factory=dict[str, int])
+    unmapped_at: dict[str, str] = field(default_factory=dict[str, str])
     other_genre: int = 0
     bad: int = 0
     bad_shown: list[str] = field(default_factory=list[str])
@@ -70,6 +71,7 @@ class Tallies:
         report.merge(CleaningReport.from_json(prepared.cleaning))
         self.cleaning = report.to_json()
         self.unmapped = dict(Counter(self.unmapped) + prepared.unmapped)
+        self.unmapped_at = {**prepared.unmapped_at, **self.unmapped_at}
         self.other_genre += prepared.other_genre
 
 

@@ -67,7 +67,7 @@ def _singular(word: str) -> str:
 
 
 class LabelMap:
-    """Finds genres, and counts in `unmapped` the labels that texts without one had."""
+    """Finds genres, and counts in `unmapped` the labels that texts without one had, and in `unmapped_at` where first."""
 
     def __init__(self, extra: Mapping[str, str] | None = None, genres: Sequence[str] = ()) -> None:
         """Adds to the table what each label of `extra` means, and the names of the `genres` asked for.
@@ -84,9 +84,10 @@ class LabelMap:
         self._known: dict[str, str | None] = {}
         self.unmapped: Counter[str] = Counter()
         """Labels that say something which nobody has mapped, with the number of texts that had no genre because of them."""
+        self.unmapped_at: dict[str, str] = {}
 
-    def genre(self, labels: Sequence[str]) -> str | None:
-        """The genre of a text with these labels; None where they name none.
+    def genre(self, labels: Sequence[str], origin: str = "") -> str | None:
+        """The genre of a text with these labels, read at `origin`; None where they name none.
 
         Of several, one of those asked for goes first, then the table's order. It need not be one asked for: a text that is
         known to be a mystery is a mystery, and nothing for the classifier to guess about.
@@ -97,16 +98,17 @@ class LabelMap:
             return min(found, key=self._place)
         for label, meaning in meanings.items():
             if meaning is None:
-                self._count(one_line(label)[:80])
+                self._count(one_line(label)[:80], origin)
         return None
 
     def _place(self, genre: str) -> tuple[bool, int]:
         """A genre that the table lacks was named by the person, and is first."""
         return bool(self._asked) and genre not in self._asked, self._rank.get(genre, -1)
 
-    def _count(self, label: str) -> None:
+    def _count(self, label: str, origin: str) -> None:
         room = label in self.unmapped or len(self.unmapped) < MOST_LABELS
         self.unmapped[label if room else OTHER_LABELS] += 1
+        self.unmapped_at.setdefault(label if room else OTHER_LABELS, origin)
 
     def _meaning(self, label: str) -> str | None:
         """The label's genre, NEUTRAL, or None for one that is not known."""
@@ -152,7 +154,7 @@ def parse_labels(values: Sequence[str], genres: Sequence[str] = ()) -> dict[str,
         label, equals, name = value.rpartition("=")
         if not equals or not words(label):
             raise BadSetting(f"--label {value} should be a label and its genre: write --label western=ADVENTURE.")
-        genre = _genre_meant(name, genres)
+        genre = genre_meant(name, genres)
         if genre is None:
             raise BadSetting(f"--label {value}: {name!r} can't be a genre; use letters, digits and hyphens, as in SCI-FI.")
         if said.get(label.strip(), genre) != genre:
@@ -161,7 +163,13 @@ def parse_labels(values: Sequence[str], genres: Sequence[str] = ()) -> dict[str,
     return said
 
 
-def _genre_meant(name: str, genres: Sequence[str]) -> str | None:
+def asked_genres(names: Sequence[str]) -> tuple[str, ...]:
+    """The tags of the genres that a person asks for; the settings have refused what can't be one."""
+    return tuple(dict.fromkeys(genre_meant(name) or name for name in names))
+
+
+def genre_meant(name: str, genres: Sequence[str] = ()) -> str | None:
+    """The genre that a person names, as a tag or in words ("scifi", "science fiction"); None for what can't be a tag."""
     if not name.strip():
         return NEUTRAL
     tag = genre_name(name)

@@ -42,6 +42,8 @@ class Prepared:
     """A CleaningReport as JSON."""
     unmapped: Counter[str] = field(default_factory=Counter[str])
     """Labels that say a genre which nobody knows."""
+    unmapped_at: dict[str, str] = field(default_factory=dict[str, str])
+    """Where each of them was read first."""
     other_genre: int = 0
     """Texts of a genre that is not wanted."""
     words: int = 0
@@ -70,7 +72,7 @@ class Preparer:
         )
         done = Prepared()
         for text in texts:
-            genre = self._labels.genre(text.labels or ((text.genre,) if text.genre else ()))
+            genre = self._labels.genre(text.labels or ((text.genre,) if text.genre else ()), text.origin)
             if genre is not None and recipe.genres and genre not in recipe.genres:
                 done.other_genre += 1
                 continue
@@ -83,8 +85,9 @@ class Preparer:
                     done.words += words
                     done.rows.append(self._row(text, whole, genre, passage, source, first=number == 0))
         done.cleaning = cleaner.report.to_json()
-        done.unmapped = Counter(self._labels.unmapped)
+        done.unmapped, done.unmapped_at = Counter(self._labels.unmapped), dict(self._labels.unmapped_at)
         self._labels.unmapped.clear()
+        self._labels.unmapped_at.clear()
         return done
 
     def _row(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
+from trainer.corpus.labels import genre_meant
 from trainer.errors import BadSetting
 from trainer.grammar.check import say_check
 from trainer.grammar.grammar import DATA, Grammar
 from trainer.settings import GrammarSettings
-from trainer.story_format import genre_name
 
 
 def tell_or_check(settings: GrammarSettings) -> int:
@@ -31,7 +31,7 @@ def tell_or_check(settings: GrammarSettings) -> int:
 def _wanted(settings: GrammarSettings) -> str | None:
     if settings.genre is None:
         return None
-    name = genre_name(settings.genre)
+    name = genre_meant(settings.genre)
     if name is None:
         raise BadSetting(f"--genre {settings.genre!r} can't be a genre: use letters, digits and hyphens.")
     return name

@@ -7,6 +7,7 @@ that was asked for.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -55,6 +56,8 @@ def read_data_set(source: str, options: ReadOptions) -> Iterator[SourceText]:
 def _splits(name: str, config: str | None) -> list[tuple[str, Iterable[dict[str, Any]]]]:
     from datasets import load_dataset
 
+    # The hub's client tells of each of its tries; one sentence at the end is enough.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         loaded = cast("object", load_dataset(name, config, streaming=True))
     except Exception as error:  # the hub's client raises dozens of types; each means the same to a person
