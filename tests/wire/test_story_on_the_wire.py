@@ -12,6 +12,7 @@ import pytest
 from bot_process import BotStarter
 from discord_server import DiscordServer, Interaction
 from discord_server.rules import Rules, Window
+from loop_lag import watch_loop_lag
 
 from bot.discord_ui.client import FAREWELL_S
 
@@ -57,51 +58,52 @@ def assert_it_grew(contents: list[str]) -> None:
 async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     discord_server: DiscordServer, bot_process: BotStarter, random_model: Path
 ) -> None:
-    bot = await bot_process(model_dir=random_model, env=QUICK)
-    await bot.ready()
-    command = await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
-    assert [option["name"] for option in command["options"]] == ["prompt", "genre", "length", "seed"]
-    assert [choice["value"] for choice in command["options"][1]["choices"]] == [
-        "FANTASY",
-        "SCI-FI",
-        "HORROR",
-        "ADVENTURE",
-    ]
+    async with watch_loop_lag() as lag:
+        bot = await bot_process(model_dir=random_model, env=QUICK)
+        await bot.ready()
+        command = await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
+        assert [option["name"] for option in command["options"]] == ["prompt", "genre", "length", "seed"]
+        assert [choice["value"] for choice in command["options"][1]["choices"]] == [
+            "FANTASY",
+            "SCI-FI",
+            "HORROR",
+            "ADVENTURE",
+        ]
 
-    # The model still loads: the request is taken at once and waits, and says so.
-    named = await discord_server.slash("story", {"prompt": "magic castle", "genre": "FANTASY", "length": 1000})
-    await bot.alive_while(named.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
-    assert named.callback is not None
-    assert named.callback.type == DEFERRED
-    assert named.callback.delay_s < 1
-    contents = [edit.content for edit in named.edits]
-    assert "waits for the model" in contents[0]
-    assert_it_grew(contents[1:])
-    assert_a_story(named.message.content, "[FANTASY] ")
+        # The model still loads: the request is taken at once and waits, and says so.
+        named = await discord_server.slash("story", {"prompt": "magic castle", "genre": "FANTASY", "length": 1000})
+        await bot.alive_while(named.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
+        assert named.callback is not None
+        assert named.callback.type == DEFERRED
+        assert named.callback.delay_s < 1
+        contents = [edit.content for edit in named.edits]
+        assert "waits for the model" in contents[0]
+        assert_it_grew(contents[1:])
+        assert_a_story(named.message.content, "[FANTASY] ")
 
-    found = await discord_server.slash("story", {"prompt": "magic castle", "length": 1000}, context="user_install")
-    await bot.alive_while(found.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
-    assert found.callback is not None
-    assert found.callback.delay_s < 1
-    assert_it_grew([edit.content for edit in found.edits])
-    assert_a_story(found.message.content)
+        found = await discord_server.slash("story", {"prompt": "magic castle", "length": 1000}, context="user_install")
+        await bot.alive_while(found.wait_until(lambda i: "-# seed" in i.content, timeout_s=60))
+        assert found.callback is not None
+        assert found.callback.delay_s < 1
+        assert_it_grew([edit.content for edit in found.edits])
+        assert_a_story(found.message.content)
 
-    world = discord_server.world
-    await discord_server.dm("[HORROR] the old house", user=world.person)
-    private = world.dm_channel(world.person)
-    answer = await bot.alive_while(discord_server.wait_message(private, lambda m: "-# seed" in m.content, timeout_s=60))
-    assert_a_story(answer.content, "[HORROR] ")
+        world = discord_server.world
+        await discord_server.dm("[HORROR] the old house", user=world.person)
+        private = world.dm_channel(world.person)
+        answer = await bot.alive_while(discord_server.wait_message(private, lambda m: "-# seed" in m.content, timeout_s=60))
+        assert_a_story(answer.content, "[HORROR] ")
 
-    await discord_server.message("a ship in a bottle", world.channel, mention_bot=True)
-    reply = await bot.alive_while(
-        discord_server.wait_message(world.channel, lambda m: m.reply_to and "-# seed" in m.content, timeout_s=60)
-    )
-    assert_a_story(reply.content)
+        await discord_server.message("a ship in a bottle", world.channel, mention_bot=True)
+        reply = await bot.alive_while(
+            discord_server.wait_message(world.channel, lambda m: m.reply_to and "-# seed" in m.content, timeout_s=60)
+        )
+        assert_a_story(reply.content)
 
     # An event loop that was blocked by the model would send none for a whole story. The interval is 0.5 s, and yet 1.5 s
-    # are allowed: this server measures in the test's own process, which the bot's load leaves little of a small machine.
+    # are allowed, and more on a machine that has no time for this process either, in which the delays are measured.
     assert discord_server.heartbeat_delays_s
-    assert max(discord_server.heartbeat_delays_s) < 1.5, discord_server.heartbeat_delays_s
+    assert max(discord_server.heartbeat_delays_s) < 1.5 + 3 * lag.worst_s, (discord_server.heartbeat_delays_s, lag)
     assert await bot.stop(signal.SIGTERM) == 0
     assert discord_server.violations == []
     assert "Traceback" not in bot.output()
