@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -34,6 +35,9 @@ def main(args: list[str] | None = None) -> int:
     except TrainerError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # of `| head`: nobody reads on, and Python would complain once more when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("\ntrainer: stopped; what was saved before is kept.", file=sys.stderr)
         return 130

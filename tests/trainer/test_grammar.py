@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -227,3 +230,14 @@ def test_stories_are_about_what_a_file_says(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(TrainerError, match="is empty"):
         list(read(str(path), count=1))
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "trainer", "grammar", "--genre", "comedy", "--count", "2000"]
+    telling = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert telling.stdout is not None
+    assert telling.stderr is not None
+    assert telling.stdout.readline().startswith("[COMEDY] ")
+    telling.stdout.close()
+    assert telling.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert telling.stderr.read() == ""

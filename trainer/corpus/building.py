@@ -51,6 +51,8 @@ def build(settings: CorpusSettings) -> int:
     except (KeyboardInterrupt, Terminated) as stopped:
         say(f"\nStopped. What was read is kept in {staging}; the same command goes on from there.")
         return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+    except BrokenPipeError:
+        raise  # of stdout: the corpus is written
     except OSError as error:
         raise OutputError(
             f"{error.filename or staging} can't be written ({error.strerror or error}). What was read is kept in {staging}: "
