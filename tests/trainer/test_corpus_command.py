@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from trainer.__main__ import main
 from trainer.corpus.selection import choose, quotas
@@ -282,6 +283,25 @@ def test_a_corpus_that_was_cut_off_goes_on_and_is_the_same(tmp_path: Path, when:
     made = digest_of_tree(out)
     assert corpus(books, "--out", out, "--overwrite") == 0
     assert digest_of_tree(out) == made
+
+
+def test_two_runs_never_make_one_corpus_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    staging = tmp_path / "c.building"
+    staging.mkdir()
+    with FileLock(staging / "lock"):
+        assert corpus(books, "--out", tmp_path / "c") == 2
+        assert "Another run works in" in capsys.readouterr().err
+        assert staging.exists()  # what the other run has there is its own
+    assert corpus(books, "--out", tmp_path / "c") == 0
+    assert not staging.exists()
+
+
+def test_an_output_that_cannot_be_made_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = write_books(tmp_path / "books")
+    (tmp_path / "file").write_text("no folder")
+    assert corpus(books, "--out", tmp_path / "file" / "c") == 2
+    assert "can't be made (Not a directory)" in capsys.readouterr().err
 
 
 def test_quotas_are_even_and_what_one_lacks_the_others_give() -> None:
