@@ -105,6 +105,21 @@ def test_a_corpus_is_what_training_reads(tmp_path: Path, capsys: pytest.CaptureF
     assert not list(tmp_path.glob("*.building"))
 
 
+def test_a_corpus_without_a_held_out_side_is_read_back(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books", books=2)
+    out = tmp_path / "corpus"
+    assert corpus(books, "--out", out, "--held-out", 0) == 0
+    assert [text.held_out for text in read_texts([str(out)])] == [False] * 16
+
+
+def test_a_held_out_side_is_never_taught_when_it_is_named_alone(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books")
+    out = tmp_path / "corpus"
+    assert corpus(books, "--out", out, "--held-out", 0.2) == 0
+    texts = read_texts([str(out / "train"), str(out / "held_out")])
+    assert {text.text for text in texts if text.held_out} == {text.text for text in read_texts([str(out)]) if text.held_out}
+
+
 def test_the_card_says_what_the_corpus_is_and_shows_it(tmp_path: Path) -> None:
     books = write_books(tmp_path / "books", books=24, untagged=40)
     (tmp_path / "short.txt").write_text("[HORROR] Too short a tale.\n")

@@ -126,6 +126,13 @@ def test_label_settings_are_read_as_people_write_them():
     said = parse_labels(["western=ADVENTURE", "a = b=sci fi", "spooky = Science Fiction", "noir=", "saga=saga"], ["SAGA"])
     assert said == {"western": "ADVENTURE", "a = b": "SCI-FI", "spooky": "SCI-FI", "noir": "", "saga": "SAGA"}
     assert parse_labels(["cowboys=western"]) == {"cowboys": "WESTERN"}
+    assert parse_labels(["western=ADVENTURE,noir=mystery", "Tales, tall=comedy,"]) == {
+        "western": "ADVENTURE",
+        "noir": "MYSTERY",
+        "Tales, tall": "COMEDY",
+    }
+    with pytest.raises(BadSetting, match="two genres, ADVENTURE and HORROR"):
+        parse_labels(["Western=ADVENTURE", "western=HORROR"])
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ Phrase = tuple[str, ...]
 _STEP = re.compile(r"\s+/\s+|\s*[>|]\s*")
 _PART = re.compile(r"[/>|;:,()\[\]{}\"“”]|--|\s[-–—]\s")
 _WORD = re.compile(r"[^\W_]+")
+_PAIR = re.compile(r"(.+?=[^,=]*)(?:,|$)")
 _TOPIC = re.compile(r"--.*\b(fiction|stories|tales|drama)\b", re.IGNORECASE)
 """A library's subject, "England -- Fiction": a topic of which some tell the genre and the others are no complaint."""
 
@@ -150,17 +151,24 @@ def parse_labels(values: Sequence[str], genres: Sequence[str] = ()) -> dict[str,
     The genre may be written as people write it ("science fiction"). Raises BadSetting.
     """
     said: dict[str, str] = {}
-    for value in values:
+    meant: dict[Phrase, str] = {}
+    for value in (pair for given in values for pair in _pairs(given)):
         label, equals, name = value.rpartition("=")
         if not equals or not words(label):
             raise BadSetting(f"--label {value} should be a label and its genre: write --label western=ADVENTURE.")
         genre = genre_meant(name, genres)
         if genre is None:
             raise BadSetting(f"--label {value}: {name!r} can't be a genre; use letters, digits and hyphens, as in SCI-FI.")
-        if said.get(label.strip(), genre) != genre:
-            raise BadSetting(f"--label gives {label.strip()!r} two genres, {said[label.strip()]} and {genre}: keep one.")
+        if (other := meant.setdefault(words(label), genre)) != genre:
+            raise BadSetting(f"--label gives {label.strip()!r} two genres, {other} and {genre}: keep one.")
         said[label.strip()] = genre
     return said
+
+
+def _pairs(given: str) -> list[str]:
+    """The parts of "western=ADVENTURE,noir=MYSTERY"; a label may have commas of its own, and a genre has none."""
+    found = _PAIR.findall(given)
+    return found if len(",".join(found)) == len(given.rstrip(",")) else [given]
 
 
 def asked_genres(names: Sequence[str]) -> tuple[str, ...]:

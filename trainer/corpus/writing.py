@@ -67,7 +67,7 @@ class Rows:
 
 
 def write_data_sets(rows: Rows, splits: dict[str, Indices], folder: Path, fingerprint: str) -> None:
-    """Save the splits under `folder`, which must not exist. Raises OSError."""
+    """Save the splits under `folder`, which must not exist. An empty one is left out: nothing could load it. Raises OSError."""
     from datasets import Dataset, DatasetDict, DatasetInfo, Features, Value
     from datasets.table import MemoryMappedTable
     from datasets.utils.logging import disable_progress_bar
@@ -76,6 +76,8 @@ def write_data_sets(rows: Rows, splits: dict[str, Indices], folder: Path, finger
     features = Features({name: Value(kind) for name, kind in COLUMNS.items()})
     found: dict[str, Dataset] = {}
     for name, indices in splits.items():
+        if not len(indices):
+            continue
         staged = folder.with_name(f"{folder.name}-{name}.arrow")
         with pa.OSFile(str(staged), "wb") as sink, pa.ipc.new_stream(sink, features.arrow_schema) as writer:
             for batch in rows.batches(indices):

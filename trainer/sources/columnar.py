@@ -63,7 +63,7 @@ def saved_splits(
 
     try:
         saved = load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, IndexError) as error:  # IndexError: of a split without a single row
         reason = str(error).partition("\n")[0][:160]
         options.fault(f"{folder} is no data set that can be loaded ({reason}): write or copy it again.")
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from trainer.sources.columnar import BATCH_ROWS, is_saved_data_set, names_of_classes, saved_splits, with_class_names
+from trainer.sources.held_out import is_held_out
 from trainer.sources.options import ReadOptions
 from trainer.sources.reading import read_sources
 from trainer.sources.records import Records
@@ -96,7 +97,8 @@ def read_texts(sources: Sequence[str], note: Callable[[str], None] = lambda _: N
     for source in sources:
         if is_saved_data_set(Path(source)):
             options = ReadOptions(note=note, labels_are_genres=True)
-            parts += [MappedRows(rows, records) for rows, records in saved_splits(Path(source), options)]
+            splits = saved_splits(Path(source), options, is_held_out(Path(source).name))
+            parts += [MappedRows(rows, records) for rows, records in splits]
         else:
             parts.append(list(read_sources([source], note)))
     return Chained(parts)
