@@ -108,7 +108,8 @@ class CorpusSettings:
     """Build a corpus of tagged stories from sources of any form: clean, without duplicates, split without leaks."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Files, folders, hf:owner/name, stories: (the project's own), grammar: (by plots). SOURCE@2 counts twice."""
+    """Files, folders, hf:owner/name, stories: (the project's own), grammar: (by plots). With --lines, SOURCE@2 is drawn from
+    twice as readily."""
     out: Path | None = None
     """The corpus directory to write: data sets for training, a README with figures and pictures."""
     text: Path | None = None

@@ -17,10 +17,14 @@ import pytest
 from filelock import FileLock
 
 from trainer.__main__ import main
+from trainer.corpus.building import _identity
+from trainer.corpus.gathering import SourceUnit
 from trainer.corpus.selection import choose, quotas
 from trainer.corpus.stage import SCHEMA, Stage
 from trainer.corpus.weights import weighted
 from trainer.errors import BadSetting
+from trainer.settings import CorpusSettings
+from trainer.sources.reading import Unit
 from trainer.sources.texts import read_texts
 
 
@@ -159,6 +163,27 @@ def test_untagged_text_is_tagged_or_left_out(tmp_path: Path, capsys: pytest.Capt
     assert right >= 0.9 * len(found)
 
 
+def test_of_two_copies_the_one_with_a_genre_is_kept(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books")
+    plain = tmp_path / "plain.jsonl"
+    records = [json.loads(line) for line in (books / "books.jsonl").read_text().splitlines()]
+    plain.write_text("".join(json.dumps({"text": record["text"], "book": record["book"]}) + "\n" for record in records))
+    assert corpus(plain, books, "--out", tmp_path / "c") == 0
+    assert Counter(text.genre for text in read_texts([str(tmp_path / "c")])) == {"HORROR": 48, "SCI-FI": 48}
+
+
+def test_a_source_all_of_which_is_held_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write_books(tmp_path) / "books.jsonl").rename(tmp_path / "test.jsonl")
+    assert corpus(tmp_path / "test.jsonl", "--out", tmp_path / "c") == 2
+    assert "is held out by the name of its file" in capsys.readouterr().err
+
+
+def test_weights_that_change_nothing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = write_books(tmp_path / "one"), write_books(tmp_path / "two", first=1600)
+    assert corpus(f"{one}@3", two, "--out", tmp_path / "c") == 0
+    assert "change nothing without --lines" in capsys.readouterr().err
+
+
 def test_copies_do_not_cross_the_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     books = write_books(tmp_path / "books")
     held = tmp_path / "held" / "valid.jsonl"
@@ -210,8 +235,12 @@ def test_an_existing_corpus_is_kept_until_it_may_be_replaced(tmp_path: Path, cap
         (["stories:@0", "--out", "{tmp}/c"], "over 0"),
         (["stories:", "--out", "{tmp}/c", "--lines", "0"], "--lines should be"),
         (["stories:", "--out", "{tmp}/c", "--label", "western"], "--label western=ADVENTURE"),
-        (["stories:", "--text", "{tmp}"], "is there already"),
+        (["stories:", "--text", "{tmp}"], "is a folder"),
         (["grammar:", "--out", "{tmp}/c", "--genres", "WESTERN"], "The grammar writes"),
+        (["stories:", "--out", "{tmp}/c", "--text", "{tmp}/c"], "put the text beside it"),
+        (["stories:", "--out", "{tmp}/c", "--text", "{tmp}/c/s.txt"], "put the text beside it"),
+        (["stories:", "--text", "{tmp}/none/s.txt"], "There is no folder"),
+        (["stories:", "--text", "."], "is a folder"),
     ],
 )
 def test_bad_input_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], says: str) -> None:
@@ -317,6 +346,26 @@ def test_an_output_that_cannot_be_made_is_a_sentence(tmp_path: Path, capsys: pyt
     (tmp_path / "file").write_text("no folder")
     assert corpus(books, "--out", tmp_path / "file" / "c") == 2
     assert "can't be made (Not a directory)" in capsys.readouterr().err
+
+
+def test_no_passage_loses_the_end_of_its_story(tmp_path: Path) -> None:
+    paragraphs = ["\n\n".join(story("HORROR", number) for number in range(start, start + 9)) for start in range(0, 90, 9)]
+    texts = [f"{text}\n\nThe end of tale {number} came at last." for number, text in enumerate(paragraphs)]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "genre": "horror", "book": text[:40]}) + "\n" for text in texts))
+    for least in (1, 60, 150):
+        assert corpus(path, "--out", tmp_path / "c", "--passage-words", 160, "--min-words", least, "--overwrite") == 0
+        words = Counter(word for text in read_texts([str(tmp_path / "c")]) for word in text.text.split())
+        assert words == Counter(word for text in texts for word in text.split())
+
+
+def test_what_a_grammar_tells_about_is_read_anew_when_it_changed(tmp_path: Path) -> None:
+    subjects = tmp_path / "subjects.txt"
+    subjects.write_text("clockwork octopus\n")
+    unit = [SourceUnit(f"grammar:{subjects}", Unit(f"grammar:{subjects} 84", lambda _: iter(())))]
+    before = _identity(CorpusSettings((f"grammar:{subjects}",), tmp_path / "c"), unit)
+    subjects.write_text("purple walrus hat\n")
+    assert _identity(CorpusSettings((f"grammar:{subjects}",), tmp_path / "c"), unit) != before
 
 
 def test_quotas_are_even_and_what_one_lacks_the_others_give() -> None:

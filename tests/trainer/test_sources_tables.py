@@ -258,3 +258,23 @@ def test_half_a_character_in_any_field_is_told_of(tmp_path: Path) -> None:
     assert read(path, bad) == []
     assert "the field title has half of a character" in bad[0]
     assert "the field author has half of a character" in bad[1]
+
+
+def test_holes_and_numbers_as_tables_have_them_lose_no_story(tmp_path: Path) -> None:
+    path = tmp_path / "holes.jsonl"
+    path.write_text('{"text": "A lamp.", "book_id": 1.0, "author": NaN, "genre": NaN}\n{"text": "A boat.", "book_id": NaN}\n')
+    bad: list[str] = []
+    lamp, boat = read(path, bad)
+    assert bad == []
+    assert (lamp.book, lamp.author, lamp.labels) == ("1", None, ())
+    assert boat.book == "A boat."
+
+
+def test_a_bracketed_start_is_a_tag_only_where_it_names_the_genre(tmp_path: Path) -> None:
+    stories = [("[LETTER]\n\nDear Ann.", "horror"), ("[HORROR] A cellar.", "horror"), ("[HORROR] A lamp.", None)]
+    path = write_json(tmp_path / "tags.jsonl", *({"text": text, "genre": genre} for text, genre in stories))
+    assert [(text.text, text.genre) for text in read(path)] == [
+        ("[LETTER]\n\nDear Ann.", "HORROR"),
+        ("A cellar.", "HORROR"),
+        ("A lamp.", "HORROR"),
+    ]

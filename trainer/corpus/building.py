@@ -27,6 +27,7 @@ from trainer.corpus.stage import Stage
 from trainer.corpus.weights import WeightedSource, weighted
 from trainer.corpus.workers import Workers
 from trainer.errors import CorpusError, OutputError
+from trainer.grammar.grammar import DATA as GRAMMAR_DATA
 from trainer.grammar.source import grammar_unit
 from trainer.settings import CorpusSettings
 from trainer.sources.columns import ColumnMap
@@ -62,10 +63,12 @@ def _build(
         corpus = choose_corpus(settings, sources, stage, tallies)
         write_corpus(settings, corpus, staging)
     except (KeyboardInterrupt, Terminated) as stopped:
-        say(f"\nStopped. What was read is kept in {staging}; the same command goes on from there.")
+        kept = any(staging.glob("stage/part-*.arrow"))
+        say(f"\nStopped. What was read is kept in {staging}; the same command goes on from there." if kept else "\nStopped.")
         return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
-    except BrokenPipeError:
-        raise  # of stdout: the corpus is written
+    except BrokenPipeError:  # of stdout: the corpus is written
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
     except OSError as error:
         raise OutputError(
             f"{error.filename or staging} can't be written ({error.strerror or error}). What was read is kept in {staging}: "
@@ -140,12 +143,20 @@ def _identity(settings: CorpusSettings, found: Sequence[SourceUnit]) -> str:
     fields = dataclasses.asdict(settings)
     for name in ("out", "text", "overwrite", "json", "held_out", "confidence"):
         del fields[name]
-    files: list[tuple[str, int, int]] = []
-    for unit in found:
-        path = Path(unit.unit.name)
-        status = path.stat() if path.exists() else None
-        files.append((unit.unit.name, status.st_size if status else 0, status.st_mtime_ns if status else 0))
+    files = [_mark(unit) for unit in found]
     return hashlib.blake2b(json.dumps([fields, files]).encode(), digest_size=16).hexdigest()
+
+
+def _mark(unit: SourceUnit) -> tuple[str, int, int]:
+    """The name of a unit with size and time of all its files: of a folder's, and of what a grammar tells by and about."""
+    if unit.source.startswith(GRAMMAR):
+        argument = unit.source.removeprefix(GRAMMAR)
+        paths = [GRAMMAR_DATA, *([Path(argument)] if argument else [])]
+    else:
+        paths = [Path(unit.unit.name)]
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()]
+    statuses = [file.stat() for file in files]
+    return unit.unit.name, sum(s.st_size for s in statuses), max((s.st_mtime_ns for s in statuses), default=0)
 
 
 def _gather(

@@ -53,12 +53,19 @@ def choose_corpus(settings: CorpusSettings, sources: Sequence[WeightedSource], s
     train = choose(genres, weights, np.flatnonzero(sides.train & tagged), settings.lines, settings.seed)
     asked = np.flatnonzero(sides.asked & tagged)
     held_out = choose(genres, weights, asked, _held_out_lines(settings, len(train)), settings.seed + 1)
+    if not len(train) and sides.held_out.all():
+        raise CorpusError(
+            f"Every story of {', '.join(settings.sources)} is held out by the name of its file or folder (valid, test, dev, "
+            "held-out), so none is left to learn from: rename it, or add another source."
+        )
     if not len(train):
         raise CorpusError(
             "No story to learn from is left: none has a genre. Name labels with --label, or add tagged stories (stories:)."
         )
     if missing := [genre for genre in asked_genres(settings.genres) if genre not in set(tags.genres[train])]:
         say(f"There is no story of {', '.join(missing)} in {', '.join(settings.sources)}")
+    if settings.lines is None and len({source.weight for source in sources}) > 1:
+        say("The weights of the sources change nothing without --lines: all of their stories are taken")
     if settings.lines is not None and len(train) < settings.lines:
         say(f"There are {len(train):,} stories to learn from, fewer than the {settings.lines:,} lines asked for.")
     return Corpus(sources, table, tallies, sides, tags, tagging, train, held_out)

@@ -154,13 +154,15 @@ class Duplicates:
 def find_duplicates(
     folder: Path,
     held_out: NDArray[np.bool_],
+    tagged: NDArray[np.bool_] | None = None,
     threshold: float = THRESHOLD,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Duplicates:
-    """Groups of passages that say the same; of each, one is kept: its first held-out passage, else its first.
+    """Groups of passages that say the same; of each, one is kept: a held-out one before others, then one of a known genre
+    (`tagged`) before others, then the first.
 
-    `held_out` has one entry for each fingerprint in the folder; `progress` is told how many of COLUMNS are done. A group holds
-    whatever is linked by pairs over the threshold, so its ends may be less alike than that. Raises CorpusError.
+    `held_out` and `tagged` have one entry for each fingerprint in the folder; `progress` is told how many of COLUMNS are done.
+    A group holds whatever is linked by pairs over the threshold, so its ends may be less alike than that. Raises CorpusError.
     """
     if not 0.5 <= threshold <= 1:
         raise CorpusError(f"The threshold {threshold} is not between 0.5 and 1: below, too many pairs would be missed.")
@@ -173,7 +175,7 @@ def find_duplicates(
         values = exact if column == 0 else _column(folder, column, count)
         groups = _unite_sharing(groups, values, folder, threshold if column else None)
         progress(column + 1)
-    instead = _survivors(groups, held_out)
+    instead = _survivors(groups, held_out, np.ones(count, np.bool_) if tagged is None else tagged)
     dropped = instead != np.arange(count)
     return Duplicates(instead, dropped & (exact == exact[instead]), held_out)
 
@@ -236,9 +238,10 @@ def _unite(groups: Indices, first: Indices, second: Indices) -> Indices:
             groups = groups[groups]
 
 
-def _survivors(groups: Indices, held_out: NDArray[np.bool_]) -> Indices:
+def _survivors(groups: Indices, held_out: NDArray[np.bool_], tagged: NDArray[np.bool_]) -> Indices:
     """The number of the passage that is kept of each passage's group."""
-    none = len(groups)
-    first_held_out = np.full(none, none)
-    np.minimum.at(first_held_out, groups[held_out], np.flatnonzero(held_out))
-    return np.where(first_held_out[groups] < none, first_held_out[groups], groups)
+    count = len(groups)
+    rank = np.where(held_out, 0, 2) + np.where(tagged, 0, 1)
+    best = np.full(count, 4 * count)
+    np.minimum.at(best, groups, rank * count + np.arange(count))
+    return best[groups] % max(1, count)

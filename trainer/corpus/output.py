@@ -28,14 +28,24 @@ FIGURES = "corpus.json"
 
 def check_output(settings: CorpusSettings) -> None:
     """Nothing that is there is replaced without being asked for. Raises OutputError."""
+    if settings.text is not None:
+        _check_text(settings.text, settings.out)
     held_out = _held_out_text(settings.text) if settings.text is not None else None
     for path in filter(None, (settings.out, settings.text, held_out)):
         if path.exists() and not settings.overwrite:
             raise OutputError(f"{path} is there already: choose another name, or say --overwrite to replace it.")
     if settings.out is not None and settings.out.exists() and not (settings.out / "dataset_dict.json").is_file():
         raise OutputError(f"{settings.out} is no corpus, so it is not replaced: choose another --out.")
-    if settings.text is not None and settings.text.is_dir():  # before anything is read
-        raise OutputError(f"{settings.text} is a folder: --text takes the name of a file.")
+
+
+def _check_text(text: Path, out: Path | None) -> None:
+    """What would be found out only after everything is read, or would lose the file. Raises OutputError."""
+    if not text.name or text.is_dir():
+        raise OutputError(f"{text} is a folder: --text takes the name of a file.")
+    if out is not None and (text.resolve() == out.resolve() or out.resolve() in text.resolve().parents):
+        raise OutputError(f"--text {text} is in --out {out}, which is replaced as a whole: put the text beside it.")
+    if not text.parent.is_dir():
+        raise OutputError(f"There is no folder {text.parent} for --text {text.name}: make it first.")
 
 
 def _held_out_text(text: Path) -> Path:

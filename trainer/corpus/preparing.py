@@ -79,7 +79,7 @@ class Preparer:
             whole = cleaner.clean(text.text, text.origin)
             if whole is None:
                 continue
-            for number, passage in enumerate(cut(whole, recipe.passage_words, count_words)):
+            for number, passage in enumerate(self._passages(whole)):
                 words = len(passage.split())
                 if words >= recipe.min_words:
                     done.words += words
@@ -89,6 +89,20 @@ class Preparer:
         self._labels.unmapped.clear()
         self._labels.unmapped_at.clear()
         return done
+
+    def _passages(self, whole: str) -> list[str]:
+        """The text's passages; one too short to stand alone is joined to its neighbour, so that no story loses a part."""
+        least = self._recipe.min_words
+        passages: list[str] = []
+        for passage in cut(whole, self._recipe.passage_words, count_words):
+            if passages and len(passages[-1].split()) < least:
+                passages[-1] = _joined(passages[-1], passage, whole)
+            else:
+                passages.append(passage)
+        if len(passages) > 1 and len(passages[-1].split()) < least:
+            rest = passages.pop()
+            passages[-1] = _joined(passages[-1], rest, whole)
+        return passages
 
     def _row(
         self, text: SourceText, whole: str, genre: str | None, passage: str, source: str, *, first: bool
@@ -109,6 +123,11 @@ class Preparer:
             "lot": lot(book or whole),
             "held_out": text.held_out,
         }
+
+
+def _joined(first: str, second: str, whole: str) -> str:
+    """Two passages as one, as they stand in the whole text."""
+    return f"{first} {second}" if f"{first} {second}" in whole else f"{first}\n\n{second}"
 
 
 @cache

@@ -72,7 +72,8 @@ def find_sides(table: Table, folder: Path, share: float, progress: Callable[[str
     Raises CorpusError.
     """
     held_out = held_out_mask(table, share)
-    duplicates = find_duplicates(folder, held_out, progress=lambda done: progress("Finding duplicates", done, COLUMNS))
+    tagged = cast("Mask", table.column("genre").is_valid().to_numpy())
+    duplicates = find_duplicates(folder, held_out, tagged, progress=lambda done: progress("Finding duplicates", done, COLUMNS))
     if not (duplicates.kept & held_out).any() or not (duplicates.kept & ~held_out).any():
         return Sides(held_out, duplicates, np.zeros(len(held_out), np.bool_), None)
     overlap, leaking = _compare(table, held_out, duplicates, progress)

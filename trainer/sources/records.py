@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, cast
@@ -16,7 +17,7 @@ from trainer.sources.columns import ColumnMap, NoTextColumn
 from trainer.sources.options import ReadOptions
 from trainer.sources.source_text import SourceText, clean, genre_of, what_is_no_text
 from trainer.sources.titles import own_title
-from trainer.story_format import one_line, split_tag
+from trainer.story_format import CORE_GENRES, genre_name, one_line, split_tag
 
 _REDDIT_TAG = re.compile(r"\[\s*(?:WP|SP|EU|TT|IP|MP|CW|PM|PI|RF|CC|OT|FF)\s*\]\s*", re.IGNORECASE)
 """What r/WritingPrompts puts before each prompt: "[WP]" for a writing prompt, "[EU]" for one in a known universe."""
@@ -102,11 +103,12 @@ class Records:
 
 
 def _read(record: Mapping[str, Any], columns: ColumnMap, origin: str, records: Records) -> SourceText | None:
-    tag, rest = split_tag(_text(record, columns.text, origin))
+    labels = _labels(record, columns.genre, origin)
+    tag, rest = _tag_of(_text(record, columns.text, origin), labels)
     text = clean(rest)
     if not text:
         return None
-    labels = _labels(record, columns.genre, origin) or ((tag,) if tag else ())
+    labels = labels or ((tag,) if tag else ())
     genre = genre_of(labels)
     if len(labels) == 1 and genre is None and records.options.labels_are_genres and columns.genre == "genre":
         raise CorpusError(f"{origin}: {labels[0]!r} can't be a genre; use letters, digits and hyphens.")
@@ -127,6 +129,14 @@ def _read(record: Mapping[str, Any], columns: ColumnMap, origin: str, records: R
     )
 
 
+def _tag_of(text: str, labels: tuple[str, ...]) -> tuple[str | None, str]:
+    """The tag that the text opens with, and the rest. With labels of its own, a text that opens with "[LETTER]" has no tag."""
+    tag, rest = split_tag(text)
+    if labels and tag not in {*CORE_GENRES, *map(genre_name, labels)}:
+        return None, text
+    return tag, rest
+
+
 def _text(record: Mapping[str, Any], column: str | None, origin: str) -> str:
     value = record.get(column) if column is not None else None
     if not isinstance(value, str):
@@ -138,12 +148,20 @@ def _text(record: Mapping[str, Any], column: str | None, origin: str) -> str:
 
 def _string(record: Mapping[str, Any], column: str | None, origin: str) -> str:
     """The field's text, empty where it has none. Raises CorpusError for a field of another type."""
-    value = record.get(column) if column is not None else None
+    value = _field(record, column)
     if value is not None and not isinstance(value, str):
         raise CorpusError(f"{origin}: the field {column} should be text and is {_shown(value)}.")
     if value and (problem := what_is_no_text(value)):
         raise CorpusError(f"{origin}: the field {column} {problem}.")
     return value or ""
+
+
+def _field(record: Mapping[str, Any], column: str | None) -> object:
+    """What stands there, as tables with holes have it: NaN is nothing, and 1.0 is the number 1."""
+    value = record.get(column) if column is not None else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None if math.isnan(value) else value
+    return value
 
 
 def _prompt(record: Mapping[str, Any], column: str | None, origin: str) -> str | None:
@@ -156,7 +174,7 @@ def _prompt(record: Mapping[str, Any], column: str | None, origin: str) -> str |
 
 def _name(record: Mapping[str, Any], column: str | None, origin: str) -> str | None:
     """A name or several, or a number that stands for one: authors come as lists, and books by their number."""
-    value = record.get(column) if column is not None else None
+    value = _field(record, column)
     if isinstance(value, list):
         value = ", ".join(part for part in cast("list[Any]", value) if isinstance(part, str))
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -166,7 +184,7 @@ def _name(record: Mapping[str, Any], column: str | None, origin: str) -> str | N
 
 def _labels(record: Mapping[str, Any], column: str | None, origin: str) -> tuple[str, ...]:
     """A text's labels: one, a list of them, or a list written out as text, as tables have it."""
-    value = record.get(column) if column is not None else None
+    value = _field(record, column)
     if isinstance(value, str) and value.startswith(("['", '["')):
         value = _written_list(value)
     if isinstance(value, list):
