@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -346,6 +347,21 @@ def test_an_output_that_cannot_be_made_is_a_sentence(tmp_path: Path, capsys: pyt
     (tmp_path / "file").write_text("no folder")
     assert corpus(books, "--out", tmp_path / "file" / "c") == 2
     assert "can't be made (Not a directory)" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_is_no_text_is_read_and_such_a_source_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(b"\xff")
+    books = write_books(tmp_path / "books")
+    try:
+        (books / "books.jsonl").rename(books / f"{odd}.jsonl")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    assert corpus(books, "--out", tmp_path / "c") == 0
+    assert len(read_texts([str(tmp_path / "c")])) == 96
+    assert corpus(books / f"{odd}.jsonl", "--out", tmp_path / "d") == 2
+    assert "is no UTF-8: rename it" in capsys.readouterr().err
 
 
 def test_no_passage_loses_the_end_of_its_story(tmp_path: Path) -> None:

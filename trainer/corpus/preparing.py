@@ -108,7 +108,7 @@ class Preparer:
         self, text: SourceText, whole: str, genre: str | None, passage: str, source: str, *, first: bool
     ) -> dict[str, Any]:
         """What introduces a whole text introduces its first passage only. A text that is its own book names none."""
-        book = text.book if text.book != text.text else None
+        book = _writable(text.book) if text.book != text.text else None
         return {
             "text": passage,
             "genre": genre,
@@ -116,7 +116,7 @@ class Preparer:
             "title": text.title if first else None,
             "book": book,
             "source": source,
-            "origin": text.origin,
+            "origin": _writable(text.origin),
             "author": text.author,
             "licence": text.licence,
             "attribution": text.attribution,
@@ -128,6 +128,11 @@ class Preparer:
 def _joined(first: str, second: str, whole: str) -> str:
     """Two passages as one, as they stand in the whole text."""
     return f"{first} {second}" if f"{first} {second}" in whole else f"{first}\n\n{second}"
+
+
+def _writable(name: str) -> str:
+    """A name that may come of a file's: bytes of it that are no UTF-8 can't be written as text."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 @cache

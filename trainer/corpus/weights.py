@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ class WeightedSource:
 
 
 def weighted(sources: tuple[str, ...]) -> tuple[WeightedSource, ...]:
-    """The sources of a command line. Raises BadSetting for a weight that is none, and for a source named twice."""
+    """The sources of a command line. Raises BadSetting for a weight or a name that is none, and for a source named twice."""
+    for source in sources:
+        if os.fsencode(source).decode("utf-8", "ignore") != source:
+            raise BadSetting(f"The name of the source {source!a} is no UTF-8: rename it.")
     found = tuple(map(_weighted, sources))
     names = [source.name for source in found]
     for name in names:
