@@ -38,6 +38,9 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `| head`: nobody reads on, and Python would complain once more when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # what no command had a better sentence for: a name that is too long, a folder that is closed
+        print(f"trainer: {error.filename or 'a file'} can't be used ({error.strerror or error}).", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\ntrainer: stopped; what was saved before is kept.", file=sys.stderr)
         return 130

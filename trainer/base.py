@@ -6,7 +6,6 @@ which alone would be 13 million parameters at a width of 256.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from trainer.errors import BaseUnavailable
 from trainer.story_format import END_TOKEN, StoryFormat
+from trainer.talking import quieten_hub
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -63,8 +63,7 @@ def new_size(name: str) -> NewSize | None:
 def check_base(name: str) -> None:
     """Find out whether a base can be had before anything slow is done. Raises BaseUnavailable."""
     if new_size(name) is None:
-        # The hub's client tells of each of its tries; one sentence at the end is enough.
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        quieten_hub()
         _from_hub(name, lambda: _config(name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -54,6 +55,11 @@ def bars(unit: str) -> Generator[Callable[[str, int, int | None], None]]:
     finally:
         if drawn is not None:
             drawn.close()
+
+
+def quieten_hub() -> None:
+    """The hub's client tells of each of its tries; one sentence at the end is enough."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def quieten_transformers() -> None:

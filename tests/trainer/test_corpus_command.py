@@ -242,6 +242,8 @@ def test_an_existing_corpus_is_kept_until_it_may_be_replaced(tmp_path: Path, cap
         (["stories:", "--out", "{tmp}/c", "--text", "{tmp}/c/s.txt"], "put the text beside it"),
         (["stories:", "--text", "{tmp}/none/s.txt"], "There is no folder"),
         (["stories:", "--text", "."], "is a folder"),
+        (["stories:", "--text", "{tmp}/" + 250 * "x"], "can't be used (File name too long)"),
+        (["{tmp}/" + 300 * "x", "--out", "{tmp}/c"], "can't be used (File name too long)"),
     ],
 )
 def test_bad_input_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], says: str) -> None:

@@ -260,6 +260,24 @@ def test_half_a_character_in_any_field_is_told_of(tmp_path: Path) -> None:
     assert "the field author has half of a character" in bad[1]
 
 
+def test_a_json_array_is_called_one(tmp_path: Path) -> None:
+    path = tmp_path / "array.jsonl"
+    for text in ('[{"text": "A lamp."}]', '[\n{"text": "A lamp."},\n{"text": "A boat."}\n]\n'):
+        path.write_text(text)
+        bad: list[str] = []
+        assert read(path, bad) == []
+        assert bad == [
+            f"{path} is one JSON array and no JSON Lines: write a record a line, for instance by: jq -c '.[]' {path}"
+        ]
+
+
+@pytest.mark.parametrize("above", ["sep=;\n", '"SEP=;"\r\n', "\n\n", "\n \nsep=;\n"])
+def test_what_stands_above_a_header_does_not_hide_it(tmp_path: Path, above: str) -> None:
+    path = tmp_path / "above.csv"
+    path.write_text(f"{above}text;genre, if any\nA lamp, an egg.;horror\n", newline="")
+    assert [(text.text, text.origin) for text in read(path)] == [("A lamp, an egg.", f"{path}:{above.count(chr(10)) + 2}")]
+
+
 def test_holes_and_numbers_as_tables_have_them_lose_no_story(tmp_path: Path) -> None:
     path = tmp_path / "holes.jsonl"
     path.write_text('{"text": "A lamp.", "book_id": 1.0, "author": NaN, "genre": NaN}\n{"text": "A boat.", "book_id": NaN}\n')

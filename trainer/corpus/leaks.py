@@ -9,7 +9,7 @@ How much do books share that have nothing to do with each other? Training books 
 passages as are held out, and the same count of these against the rest is what to expect of clean sides.
 
 Memory grows with the held-out side, by 25 bytes for each of its runs, and by 12 for each training passage. What a passage
-shares waits on disk until all are seen, since only then is it known what is common; so each text is read once.
+shares waits on disk until all are seen, since only then is it known what is common; so the training side is read once.
 """
 
 from __future__ import annotations

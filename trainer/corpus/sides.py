@@ -83,13 +83,14 @@ def find_sides(table: Table, folder: Path, share: float, progress: Callable[[str
 def _compare(
     table: Table, held_out: Mask, duplicates: Duplicates, progress: Callable[[str, int, int], None]
 ) -> tuple[Overlap, Mask]:
-    """What the sides share, and which training passages quote too much; every text is read once."""
+    """What the sides share, and which training passages quote too much, in one reading of the training side."""
     candidates = np.flatnonzero(~held_out)
     asked, learnt = np.flatnonzero(duplicates.kept & held_out), np.flatnonzero(duplicates.kept & ~held_out)
     chosen = stand_ins(_passages_of_books(table, learnt), len(asked))
-    of_stand_ins = (text for text, book in _with_books(table, learnt) if book in chosen)
+    books = cast("list[str | None]", table.column("book").to_pylist())
+    stand_in = np.fromiter((book in chosen for book in books), np.bool_, len(books))
     count = LeakCount(HeldOutRuns(texts_of(table, asked)))
-    unrelated = LeakCount(HeldOutRuns(of_stand_ins), without=chosen)
+    unrelated = LeakCount(HeldOutRuns(texts_of(table, learnt[stand_in[learnt]])), without=chosen)
     count_leaks(
         _with_books(table, candidates, lambda done: progress("Comparing the sides", done, len(candidates))), count, unrelated
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 
 from trainer.sources.lines import Lines
@@ -22,6 +22,8 @@ from trainer.sources.source_text import SourceText
 LONGEST_FIELD = 32 * 2**20
 """Characters; the csv module's own limit of 131,072 is less than a long story. A quote that is never closed ends here."""
 _ROWS_TO_JUDGE_BY = 200
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+"""What Excel writes above the header: it says by what fields are parted."""
 _QUOTED_FIELD = re.compile(r'"(?=.*"")((?:[^"]|"")*)"', re.DOTALL)
 
 
@@ -46,22 +48,27 @@ def read_table(path: Path, held_out: bool, options: ReadOptions, *, in_folder: b
 def _rows(lines: Lines, options: ReadOptions, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the line it begins at."""
     source = ((lines.number, line) for line in lines)
-    head = list(islice(source, _ROWS_TO_JUDGE_BY))
+    head = list(islice(dropwhile(lambda line: not line[1].strip(), source), _ROWS_TO_JUDGE_BY))
+    said = _SEPARATOR_LINE.fullmatch(head[0][1].strip()) if head else None
+    if said is not None:
+        head = head[1:]
     if not head:
         return
-    rest = _Handed(chain(head, source))
+    rest = _Handed(chain(head, source), head[0][0] - 1)
     texts = [line for _, line in head]
     if tabs and not _is_quoted(texts):
         yield from _plain_rows(rest)
     else:
-        yield from _quoted_rows(rest, "\t" if tabs else _separator(texts[0]), lines.path, options)
+        separator = said.group(1) if said else "\t" if tabs else _separator(texts[0])
+        yield from _quoted_rows(rest, separator, lines.path, options)
 
 
 class _Handed:
     """Lines, with the number of the last one that was handed out: the csv module takes as many as a row has."""
 
-    def __init__(self, lines: Iterable[tuple[int, str]]) -> None:
-        self.number = 0
+    def __init__(self, lines: Iterable[tuple[int, str]], passed: int) -> None:
+        """`passed` lines came before."""
+        self.number = passed
         self._lines = iter(lines)
 
     def __iter__(self) -> Iterator[str]:

@@ -7,7 +7,6 @@ that was asked for.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from trainer.sources.options import ReadOptions
 from trainer.sources.records import Records
 from trainer.sources.source_text import SourceText
 from trainer.story_format import one_line
+from trainer.talking import quieten_hub
 
 PREFIX = "hf:"
 KNOWN = {
@@ -56,8 +56,7 @@ def read_data_set(source: str, options: ReadOptions) -> Iterator[SourceText]:
 def _splits(name: str, config: str | None) -> list[tuple[str, Iterable[dict[str, Any]]]]:
     from datasets import load_dataset
 
-    # The hub's client tells of each of its tries; one sentence at the end is enough.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    quieten_hub()
     try:
         loaded = cast("object", load_dataset(name, config, streaming=True))
     except Exception as error:  # the hub's client raises dozens of types; each means the same to a person

@@ -18,9 +18,16 @@ def read_json_lines(path: Path, held_out: bool, options: ReadOptions, *, in_fold
     """The texts of a file. A line that is no record is told of and left out."""
     records = Records(str(path), held_out, options, in_folder=in_folder)
     lines = Lines(path, options)
+    empty = True
     for line in lines:
         if not (line := line.strip()):
             continue
+        if empty and line.startswith("["):
+            options.fault(
+                f"{path} is one JSON array and no JSON Lines: write a record a line, for instance by: jq -c '.[]' {path}"
+            )
+            return
+        empty = False
         origin = f"{path}:{lines.number}"
         try:
             record = _record(line, origin)
