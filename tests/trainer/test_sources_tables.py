@@ -266,15 +266,13 @@ def test_a_json_array_is_called_one(tmp_path: Path) -> None:
         path.write_text(text)
         bad: list[str] = []
         assert read(path, bad) == []
-        assert bad == [
-            f"{path} is one JSON array and no JSON Lines: write a record a line, for instance by: jq -c '.[]' {path}"
-        ]
+        assert bad == [f"{path} is a JSON array and no JSON Lines: write one record a line, as by: jq -c '.[]' {path}"]
 
 
 @pytest.mark.parametrize("above", ["sep=;\n", '"SEP=;"\r\n', "\n\n", "\n \nsep=;\n"])
 def test_what_stands_above_a_header_does_not_hide_it(tmp_path: Path, above: str) -> None:
     path = tmp_path / "above.csv"
-    path.write_text(f"{above}text;genre, if any\nA lamp, an egg.;horror\n", newline="")
+    path.write_text(f"{above}text;genre\nA lamp, an egg.;horror\n", newline="")
     assert [(text.text, text.origin) for text in read(path)] == [("A lamp, an egg.", f"{path}:{above.count(chr(10)) + 2}")]
 
 

@@ -23,9 +23,7 @@ def read_json_lines(path: Path, held_out: bool, options: ReadOptions, *, in_fold
         if not (line := line.strip()):
             continue
         if empty and line.startswith("["):
-            options.fault(
-                f"{path} is one JSON array and no JSON Lines: write a record a line, for instance by: jq -c '.[]' {path}"
-            )
+            options.fault(f"{path} is a JSON array and no JSON Lines: write one record a line, as by: jq -c '.[]' {path}")
             return
         empty = False
         origin = f"{path}:{lines.number}"
