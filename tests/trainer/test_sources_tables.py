@@ -266,7 +266,10 @@ def test_a_json_array_is_called_one(tmp_path: Path) -> None:
         path.write_text(text)
         bad: list[str] = []
         assert read(path, bad) == []
-        assert bad == [f"{path} is a JSON array and no JSON Lines: write one record a line, as by: jq -c '.[]' {path}"]
+        assert bad == [
+            f"{path}:1 is JSON but not an object with fields: an array begins there. "
+            f"Write one record a line, as by: jq -c '.[]' {path}"
+        ]
 
 
 @pytest.mark.parametrize("above", ["sep=;\n", '"SEP=;"\r\n', "\n\n", "\n \nsep=;\n"])

@@ -22,11 +22,14 @@ def read_json_lines(path: Path, held_out: bool, options: ReadOptions, *, in_fold
     for line in lines:
         if not (line := line.strip()):
             continue
+        origin = f"{path}:{lines.number}"
         if empty and line.startswith("["):
-            options.fault(f"{path} is a JSON array and no JSON Lines: write one record a line, as by: jq -c '.[]' {path}")
+            options.fault(
+                f"{origin} is JSON but not an object with fields: an array begins there. "
+                f"Write one record a line, as by: jq -c '.[]' {path}"
+            )
             return
         empty = False
-        origin = f"{path}:{lines.number}"
         try:
             record = _record(line, origin)
         except CorpusError as error:
