@@ -126,7 +126,12 @@ def load_model(base: Base, end_id: int, dropout: float) -> GPT2LMHeadModel:
             eos_token_id=end_id,
             **rates,
         )
-        return GPT2LMHeadModel(config)
+        from trainer.induction import can_have_induction, write_induction_heads
+
+        model = GPT2LMHeadModel(config)
+        if can_have_induction(model):
+            write_induction_heads(model)
+        return model
     model = _from_hub(
         base.name, lambda: GPT2LMHeadModel.from_pretrained(base.name, use_safetensors=True, dtype="float32", **rates)
     )

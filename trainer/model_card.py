@@ -63,7 +63,7 @@ def _held_out(facts: CardFacts) -> str:
         return "## Held-out loss\n\nNone: no story was held out."
     total = sum(facts.scores.values(), Score(0.0, 0, 0, 0))
     rows = [
-        f"| {name} | {score.stories} | {score.nats_per_token:.3f} | {score.bits_per_byte:.3f} |"
+        f"| {name} | {score.stories} | {score.nats_per_token:.4f} | {score.bits_per_byte:.4f} |"
         for name, score in [*facts.scores.items(), ("all", total)]
     ]
     which = "all" if total.stories == facts.held_out else f"{total.stories:,}, evenly spread, of the"

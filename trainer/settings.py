@@ -42,6 +42,8 @@ class TrainSettings:
     """Cut texts into passages of at most so many tokens. Default: as fits a row."""
     learning_rate: float | None = None
     """The highest learning rate. Default: 1e-4 for a base that was taught already, 1e-3 for new weights."""
+    optimizer: Literal["auto", "adamw", "muon"] = "auto"
+    """muon learns more in each step from new weights, adamw is what taught weights were taught by; auto chooses so."""
     dropout: float = 0.1
     """Dropout while training."""
     held_out: float = 0.05

@@ -88,9 +88,11 @@ def _teach(settings: TrainSettings, plan: Plan, lessons: Lessons, model: GPT2LMH
     asked = spread(lessons.held_out, ASKED_WHILE_TRAINING)
     held_out = HeldOut(asked, lessons.codec, lessons.block) if asked else None
     stop = StopCleanly()
+    args = _arguments(settings, held_out is not None)
     trainer = StoryTrainer(
         model=model,
-        args=_arguments(settings, held_out is not None),
+        args=args,
+        optimizers=(_optimizer(settings, model, args), None),
         train_dataset=rows,
         held_out=held_out,
         callbacks=[stop],
@@ -176,6 +178,15 @@ def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
         disable_tqdm=not shows_bars(),
         **flags,
     )
+
+
+def _optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: Any) -> Any:
+    """What Trainer shall take rather than its own AdamW; None for that."""
+    if settings.optimizer == "adamw" or (settings.optimizer == "auto" and not settings.base.startswith("new:")):
+        return None
+    from trainer.muon import MuonAdamW
+
+    return MuonAdamW(model.to(args.device), args.learning_rate, args.weight_decay)
 
 
 def _say_plan(settings: TrainSettings, model: GPT2LMHeadModel, rows: StoryRows, args: Any) -> None:

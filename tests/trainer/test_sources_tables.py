@@ -87,9 +87,39 @@ def test_a_quote_that_is_never_closed_is_told_of(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text\nOne.\n"Two.\nThree.\n', encoding="utf-8")
     bad: list[str] = []
-    assert [text.text for text in read(path, bad)] == ["One."]
+    assert [text.text for text in read(path, bad)] == ["One.", "Three."]
     assert "a.csv:3 is no CSV row" in bad[0]
-    assert "Lines 3 to 4 are lost with it" in bad[0]
+    assert "lost" not in bad[0]
+
+
+def test_a_quote_that_is_never_closed_takes_no_other_story_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [
+        "id,text",
+        '1,"One, it began.\n\nAnd it ended."',
+        '2,"Two is never closed,\n\nand it has, a comma.\n\nMore of it.',
+        '3,"Three, it began.\n\nIt went on, and ""so"" it ended."',
+        '4,"Four, it began.\n\nAnd it ended."',
+    ]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    bad: list[str] = []
+    texts = [text.text for text in read(path, bad)]
+    assert [text.split()[0] for text in texts] == ["One,", "Three,", "Four,"]
+    assert all(text.endswith("it ended.") for text in texts)
+    (message,) = bad
+    assert "a.csv:5 is no CSV row" in message
+    assert "Lines 6 to 9 are lost with it" in message
+
+
+def test_a_stray_quote_in_a_table_of_one_line_rows_costs_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        'genre,text\nHORROR,One.\nHORROR,"Two.\nHORROR,Three.\nHORROR,"Four, too."\nHORROR,Five.\n', encoding="utf-8"
+    )
+    bad: list[str] = []
+    assert [text.text for text in read(path, bad)] == ["One.", "Three.", "Four, too.", "Five."]
+    assert len(bad) == 1
+    assert "a.csv:3 is no CSV row" in bad[0]
 
 
 def parquet(path: Path, columns: dict[str, list[Any]], rows: int = 2) -> Path:

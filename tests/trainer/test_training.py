@@ -94,7 +94,7 @@ def test_the_card_and_evaluate_say_the_same_loss(taught: Path, stories_file: Pat
     assert main(arguments) == 0
     line = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     card = (taught / "README.md").read_text(encoding="utf-8")
-    assert f"| all | {line['stories']} | {line['nats_per_token']:.3f} | {line['bits_per_byte']:.3f} |" in card
+    assert f"| all | {line['stories']} | {line['nats_per_token']:.4f} | {line['bits_per_byte']:.4f} |" in card
 
 
 def test_a_training_killed_after_its_last_step_takes_no_further_one(

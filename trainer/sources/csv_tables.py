@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, dropwhile, islice
 from pathlib import Path
@@ -64,19 +65,43 @@ def _rows(lines: Lines, options: ReadOptions, *, tabs: bool) -> Iterator[tuple[i
 
 
 class _Handed:
-    """Lines, with the number of the last one that was handed out: the csv module takes as many as a row has."""
+    """Lines, with the number of the last one that was handed out: the csv module takes as many as a row has.
+
+    Those of the row in hand are kept, so that what a broken row swallowed can be read again.
+    """
 
     def __init__(self, lines: Iterable[tuple[int, str]], passed: int) -> None:
         """`passed` lines came before."""
         self.number = passed
         self._lines = iter(lines)
+        self._row: list[tuple[int, str]] = []
+        self._again: deque[tuple[int, str]] = deque()
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        self.number, line = next(self._lines)
-        return line
+        taken = self._again.popleft() if self._again else next(self._lines)
+        self._row.append(taken)
+        self.number = taken[0]
+        return taken[1]
+
+    def begin_row(self) -> int:
+        """The next line is a row's first; its number."""
+        self._row.clear()
+        return self.number + 1
+
+    @property
+    def first(self) -> str:
+        """The first line of the row in hand."""
+        return self._row[0][1]
+
+    def give_back_all_but_first(self) -> None:
+        """Hand the row's later lines out again."""
+        first, *later = self._row
+        self._again.extendleft(reversed(later))
+        self.number = first[0]
+        self._row.clear()
 
 
 def _separator(header: str) -> str:
@@ -101,17 +126,42 @@ def _unquoted(field: str) -> str:
 
 
 def _quoted_rows(lines: _Handed, separator: str, path: Path, options: ReadOptions) -> Iterator[tuple[int, list[str]]]:
+    """Rows by the csv module. What a stray quote swallowed is read again from the line below it.
+
+    After a broken row, reading goes on at the next line that is a row with all its fields. Where rows of this table run over
+    several lines, that could be a paragraph of the broken text with as many commas, so there a field has to be quoted too.
+    """
     csv.field_size_limit(LONGEST_FIELD)  # the process's, not the reader's: nothing else here reads CSV
-    rows = csv.reader(lines, delimiter=separator, strict=True)
+    opens_field = re.compile(rf'(?:^|{re.escape(separator)})"(?!")')
+    fields, has_long_rows = 0, False
+    broken: tuple[int, str] | None = None
     while True:
-        before = lines.number
+        number = lines.begin_row()
         try:
-            row = next(rows, None)
+            row = next(csv.reader(lines, delimiter=separator, strict=True), None)
         except csv.Error as error:
-            lost = f" Lines {before + 1} to {lines.number} are lost with it." if lines.number > before + 1 else ""
-            options.fault(f"{path}:{before + 1} is no CSV row ({error}): look for a stray quotation mark.{lost}")
+            broken = broken or (number, str(error))
+            lines.give_back_all_but_first()
             continue
+        if row == []:
+            continue
+        if broken is not None:
+            if row is not None and (len(row) != fields or (has_long_rows and not opens_field.search(lines.first))):
+                lines.give_back_all_but_first()
+                continue
+            start, why = broken
+            options.fault(
+                f"{path}:{start} is no CSV row ({why}): look for a stray quotation mark.{_lost(start + 1, number - 1)}"
+            )
+            broken = None
         if row is None:
             return
-        if row:
-            yield before + 1, row
+        fields = fields or len(row)
+        has_long_rows = has_long_rows or lines.number > number
+        yield number, row
+
+
+def _lost(first: int, last: int) -> str:
+    if last < first:
+        return ""
+    return f" Line {first} is lost with it." if last == first else f" Lines {first} to {last} are lost with it."
