@@ -31,7 +31,7 @@ from trainer.grammar.grammar import DATA as GRAMMAR_DATA
 from trainer.grammar.source import grammar_unit
 from trainer.settings import CorpusSettings
 from trainer.sources.columns import ColumnMap
-from trainer.sources.reading import COPYING, GRAMMAR, units
+from trainer.sources.reading import GRAMMAR, units
 from trainer.talking import bars, say
 
 
@@ -133,8 +133,6 @@ def _units(settings: CorpusSettings, sources: Sequence[WeightedSource], recipe: 
             argument = source.name.removeprefix(GRAMMAR)
             unit = grammar_unit(argument, settings.lines, recipe.genres, settings.held_out, settings.seed)
             found.append(SourceUnit(source.name, unit))
-        elif source.name.startswith(COPYING):
-            raise CorpusError(f"{source.name} holds exercises and no stories: give it to train, as --data {source.name}.")
         else:
             found += [SourceUnit(source.name, unit) for unit in units(source.name)]
     return found

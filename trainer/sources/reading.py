@@ -22,7 +22,6 @@ from typing import cast
 from trainer.errors import CorpusError
 from trainer.sources.columnar import read_parquet, read_saved_data_set
 from trainer.sources.columns import ColumnMap
-from trainer.sources.copying import read_exercises
 from trainer.sources.csv_tables import read_table
 from trainer.sources.ebooks import is_checkout, read_checkout, read_epub
 from trainer.sources.folders import SUFFIXES, is_source_file, is_source_folder, passed_over, sources_in
@@ -38,7 +37,6 @@ __all__ = ["ColumnMap", "SourceText", "Unit", "clean", "read_sources", "units"]
 
 STORIES = "stories:"
 GRAMMAR = "grammar:"
-COPYING = "copying:"
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,6 @@ def units(source: str) -> list[Unit]:
         return [Unit(source, read_own_stories)]
     if source.startswith(GRAMMAR):
         return [Unit(source, partial(_read_grammar, source.removeprefix(GRAMMAR)))]
-    if source.startswith(COPYING):
-        return [Unit(source, partial(read_exercises, source.removeprefix(COPYING)))]
     path = Path(source)
     if path.is_dir():
         return [_whole(path, path.name)] if is_source_folder(path) else _units_in(path)
