@@ -20,6 +20,8 @@ from trainer.settings import TrainSettings
 from trainer.talking import say
 
 RECORD = "training.json"
+_BEFORE_IT_WAS_A_SETTING = {"optimizer": "adamw"}
+"""What a record that has no such setting was taught with."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def claim_output(settings: TrainSettings, plan: Plan) -> None:
 
 
 def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) -> None:
-    now, then = _identity(settings), cast("dict[str, Any]", record["settings"])
+    now, then = _identity(settings), {**_BEFORE_IT_WAS_A_SETTING, **record["settings"]}
     changes = [f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in now if now[name] != then.get(name)]
     if record.get("digest", digest) != digest:
         changes.append("the texts of --data have changed")
@@ -96,6 +98,7 @@ def _identity(settings: TrainSettings) -> dict[str, Any]:
     fields = dataclasses.asdict(settings)
     for name in ("out", "resume", "threads", "save_steps", "eval_steps"):
         del fields[name]
+    fields["optimizer"] = settings.chosen_optimizer
     return cast("dict[str, Any]", json.loads(json.dumps(fields)))
 
 

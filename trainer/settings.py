@@ -77,6 +77,16 @@ class TrainSettings:
             _check("max-steps", self.max_steps, 1)
         _check_genres(self.genres)
 
+    @property
+    def new_weights(self) -> bool:
+        """Whether the base has been taught nothing yet."""
+        return self.base.startswith("new:")
+
+    @property
+    def chosen_optimizer(self) -> str:
+        """adamw or muon, whatever auto means here."""
+        return ("muon" if self.new_weights else "adamw") if self.optimizer == "auto" else self.optimizer
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:

@@ -150,7 +150,7 @@ def precision() -> tuple[dict[str, Any], str]:
 def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
     from transformers import TrainingArguments
 
-    rate = settings.learning_rate or (1e-3 if settings.base.startswith("new:") else 1e-4)
+    rate = settings.learning_rate or (1e-3 if settings.new_weights else 1e-4)
     flags, reason = precision()
     say(f"Number format: {reason}")
     return TrainingArguments(
@@ -182,7 +182,7 @@ def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
 
 def _optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: Any) -> Any:
     """What Trainer shall take rather than its own AdamW; None for that."""
-    if settings.optimizer == "adamw" or (settings.optimizer == "auto" and not settings.base.startswith("new:")):
+    if settings.chosen_optimizer == "adamw":
         return None
     from trainer.muon import MuonAdamW
 

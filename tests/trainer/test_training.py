@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
+from trainer.errors import OutputError
 from trainer.story_format import StoryFormat
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,6 +164,24 @@ def test_a_finished_training_is_not_done_again(taught: Path, stories_file: Path,
     assert main(command(stories_file, taught)) == 0
     assert "is taught already" in capsys.readouterr().err
     assert (taught / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_record_from_before_there_were_optimizers_is_of_adamw(taught: Path, stories_file: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from trainer.output import inspect_output
+    from trainer.settings import TrainSettings
+
+    out = Path(shutil.copytree(taught, tmp_path / "copy"))
+    record = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert record["settings"].pop("optimizer") == "muon"
+    (out / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    settings = TrainSettings(
+        out, (str(stories_file),), "new:tiny", max_steps=STEPS, batch_size=2, held_out=0.2, optimizer="adamw"
+    )
+    assert inspect_output(settings, record["digest"]).finished
+    with pytest.raises(OutputError, match="optimizer was 'adamw' and is 'muon'"):
+        inspect_output(replace(settings, optimizer="auto"), record["digest"])
 
 
 def test_other_settings_in_the_same_output_are_refused(
