@@ -84,7 +84,7 @@ class TrainSettings:
 
     @property
     def chosen_optimizer(self) -> str:
-        """adamw or muon, whatever auto means here."""
+        """Adamw or muon, whatever auto means here."""
         return ("muon" if self.new_weights else "adamw") if self.optimizer == "auto" else self.optimizer
 
 
