@@ -299,7 +299,7 @@ def test_a_stage_goes_on_from_its_last_commit(tmp_path: Path) -> None:
     assert (again.state.rows, again.state.unit, again.state.tallies) == (2500, 1, {"seen": 2500})
     again.add(row(2500))
     again.commit(1, 1, {})
-    assert again.table().column("text").to_pylist()[-2:] == ["story 2499", "story 2500"]
+    assert again.staged().column("text").to_pylist()[-2:] == ["story 2499", "story 2500"]
     assert Stage(tmp_path / "s", "b").state.rows == 0
 
 

@@ -12,7 +12,8 @@ from trainer.corpus.gathering import Tallies
 from trainer.corpus.labels import asked_genres
 from trainer.corpus.selection import choose
 from trainer.corpus.sides import Sides, find_sides
-from trainer.corpus.stage import Stage, Table
+from trainer.corpus.stage import Stage
+from trainer.corpus.staged import Staged
 from trainer.corpus.tagging import Tagging, Tags
 from trainer.corpus.weights import WeightedSource
 from trainer.errors import CorpusError
@@ -27,7 +28,7 @@ class Corpus:
     """All that is known when the passages are chosen."""
 
     sources: Sequence[WeightedSource]
-    table: Table
+    staged: Staged
     tallies: Tallies
     sides: Sides
     tags: Tags
@@ -38,10 +39,10 @@ class Corpus:
 
 def choose_corpus(settings: CorpusSettings, sources: Sequence[WeightedSource], stage: Stage, tallies: Tallies) -> Corpus:
     """Sides, tags and the passages that are taken. Raises CorpusError where none is."""
-    table = stage.table()
+    staged = stage.staged()
     with bars("done") as progress:
-        sides = find_sides(table, stage.folder / "fingerprints", settings.held_out, progress)
-        tags = Tags(table, sides)
+        sides = find_sides(staged, stage.folder / "fingerprints", settings.held_out, progress)
+        tags = Tags(staged, sides)
         untagged = len(tags.untagged)
         tagging = tags.find(settings.confidence, settings.seed, lambda done: progress("Tagging", done, untagged))
     if tagging is not None and tagging.problem:
@@ -49,7 +50,7 @@ def choose_corpus(settings: CorpusSettings, sources: Sequence[WeightedSource], s
     tagged = tags.known
     names = np.array(["" if genre is None else genre for genre in tags.genres])
     genres = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    weights = _weights(table, sources)
+    weights = _weights(staged, sources)
     train = choose(genres, weights, np.flatnonzero(sides.train & tagged), settings.lines, settings.seed)
     asked = np.flatnonzero(sides.asked & tagged)
     held_out = choose(genres, weights, asked, _held_out_lines(settings, len(train)), settings.seed + 1)
@@ -68,7 +69,7 @@ def choose_corpus(settings: CorpusSettings, sources: Sequence[WeightedSource], s
         say("The weights of the sources change nothing without --lines: all of their stories are taken")
     if settings.lines is not None and len(train) < settings.lines:
         say(f"There are {len(train):,} stories to learn from, fewer than the {settings.lines:,} lines asked for.")
-    return Corpus(sources, table, tallies, sides, tags, tagging, train, held_out)
+    return Corpus(sources, staged, tallies, sides, tags, tagging, train, held_out)
 
 
 def _held_out_lines(settings: CorpusSettings, train: int) -> int | None:
@@ -79,8 +80,6 @@ def _held_out_lines(settings: CorpusSettings, train: int) -> int | None:
     return max(1, round(train * share / (1 - share)))
 
 
-def _weights(table: Table, sources: Sequence[WeightedSource]) -> NDArray[np.float64]:
+def _weights(staged: Staged, sources: Sequence[WeightedSource]) -> NDArray[np.float64]:
     known = {source.name: source.weight for source in sources}
-    encoded = table.column("source").combine_chunks().dictionary_encode()
-    by_code = np.array([known[name] for name in encoded.dictionary.to_pylist()])
-    return by_code[encoded.indices.to_numpy()]
+    return np.fromiter((known[name] for name in staged.names("source")), np.float64, len(staged))

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.corpus.mapped import give_pages_back, map_file
 from trainer.corpus.shingles import RunHasher, digest, words_of
 from trainer.errors import CorpusError
 
@@ -219,10 +220,12 @@ def _agreement(folder: Path, first: Indices, second: Indices) -> NDArray[np.floa
     """The share of equal slots of each pair, which estimates their Jaccard similarity."""
     found = np.empty(len(first))
     if len(first):
-        slots = np.memmap(_path(folder), dtype="<u2", mode="r").reshape(-1, COLUMNS * 4)
+        mapped = map_file(_path(folder))
+        slots = np.frombuffer(mapped, dtype="<u2").reshape(-1, COLUMNS * 4)
         for start in range(0, len(first), _READ_ROWS):
             part = slice(start, start + _READ_ROWS)
             found[part] = (slots[first[part], 4:] == slots[second[part], 4:]).mean(axis=1)
+            give_pages_back(mapped)
     return found
 
 

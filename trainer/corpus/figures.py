@@ -6,11 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer.corpus.leaks import Leaks
-from trainer.corpus.stage import texts_of
 from trainer.corpus.tagging import Tagging
 from trainer.story_format import one_line
 from trainer.talking import say
@@ -30,7 +28,7 @@ _SAMPLED = 1_000
 
 def words_of_stories(corpus: Corpus) -> NDArray[np.int64]:
     """How many words each story to learn from has."""
-    return np.fromiter((len(text.split()) for text in texts_of(corpus.table, corpus.train)), np.int64, len(corpus.train))
+    return np.fromiter((len(text.split()) for text in corpus.staged.texts(corpus.train)), np.int64, len(corpus.train))
 
 
 def figures_of(corpus: Corpus, words: NDArray[np.int64]) -> dict[str, Any]:
@@ -77,7 +75,7 @@ def figures_of(corpus: Corpus, words: NDArray[np.int64]) -> dict[str, Any]:
 
 def _genres_of_sources(corpus: Corpus) -> dict[str, dict[str, int]]:
     """Stories to learn from, by source and genre."""
-    names = corpus.table.column("source").take(pa.array(corpus.train)).to_pylist()
+    names = corpus.staged.names("source")[corpus.train].tolist()
     counts = Counter(zip(names, corpus.tags.genres[corpus.train].tolist(), strict=True))
     return {
         source.name: {genre: count for (name, genre), count in sorted(counts.items()) if name == source.name}
@@ -114,7 +112,7 @@ def _variety(corpus: Corpus) -> Variety:
     groups: list[list[str]] = []
     for name in sorted(set(genres.tolist())):
         chosen = corpus.train[np.flatnonzero(genres == name)[:_SAMPLED]]
-        groups.append(list(texts_of(corpus.table, chosen)))
+        groups.append(list(corpus.staged.texts(chosen)))
     return variety(groups, PAIRS, DISTINCT_OVER)
 
 

@@ -16,7 +16,6 @@ from trainer.corpus.card import CONFUSION, GENRES, LENGTHS, SAMPLES, command_of,
 from trainer.corpus.choosing import Corpus
 from trainer.corpus.figures import figures_of, say_figures, words_of_stories
 from trainer.corpus.pictures import draw_confusion, draw_genres, draw_lengths
-from trainer.corpus.stage import texts_of
 from trainer.corpus.writing import Rows, write_data_sets, write_text
 from trainer.errors import OutputError
 from trainer.prompts import PromptFinder
@@ -62,8 +61,8 @@ def staging_of(settings: CorpusSettings) -> Path:
 def write_corpus(settings: CorpusSettings, corpus: Corpus, staging: Path) -> None:
     """Write what was asked for; each output appears whole. Raises OSError."""
     chosen = np.concatenate([corpus.train, corpus.held_out])
-    finder = PromptFinder(texts_of(corpus.table, np.sort(chosen)))
-    rows = Rows(corpus.table, corpus.tags.genres, finder, settings.seed)
+    finder = PromptFinder(corpus.staged.texts(np.sort(chosen)))
+    rows = Rows(corpus.staged, corpus.tags.genres, finder, settings.seed)
     if settings.text is not None:
         write_text(rows, corpus.held_out, _held_out_text(settings.text))
         write_text(rows, corpus.train, settings.text)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+
+from trainer.corpus.staged import Staged
 
 SCHEMA = pa.schema(
     [
@@ -37,8 +36,6 @@ SCHEMA = pa.schema(
     ]
 )
 _BATCH = 1000
-Table = Any
-"""A pyarrow.Table, whose package has no types."""
 
 
 @dataclass
@@ -113,22 +110,9 @@ class Stage:
     def _paths(self) -> list[Path]:
         return [self._path(number) for number in range(len(self.state.parts))]
 
-    def table(self) -> Table:
-        """All passages, memory-mapped."""
-        if not self.state.parts:
-            return SCHEMA.empty_table()
-        return pa.concat_tables([pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self._paths()])
-
-
-def texts_of(table: Table, indices: NDArray[np.int64] | None = None) -> Iterator[str]:
-    """The texts of a table, of some rows or of all in order, a batch at a time in memory."""
-    column = table.column("text")
-    if indices is None:
-        for chunk in column.iterchunks():
-            yield from cast("list[str]", chunk.to_pylist())
-        return
-    for start in range(0, len(indices), _BATCH):
-        yield from cast("list[str]", column.take(pa.array(indices[start : start + _BATCH])).to_pylist())
+    def staged(self) -> Staged:
+        """All passages in finished parts, memory-mapped. Raises OSError."""
+        return Staged(self._paths(), SCHEMA)
 
 
 def _read_state(path: Path, identity: str) -> State:

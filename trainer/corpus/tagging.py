@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer.corpus.classifier import CannotLearn, GenreClassifier, learn
 from trainer.corpus.scores import Labelled, Scores, score, threshold_for
 from trainer.corpus.sides import Sides
-from trainer.corpus.stage import Table, texts_of
+from trainer.corpus.staged import Staged
 
 Indices = NDArray[np.int64]
 _BATCH = 1000
@@ -43,11 +42,11 @@ class Tagging:
 class Tags:
     """The genre of each staged passage, given by its source or found."""
 
-    def __init__(self, table: Table, sides: Sides) -> None:
+    def __init__(self, staged: Staged, sides: Sides) -> None:
         """Knows what the sources say."""
-        self._table = table
+        self._staged = staged
         self._sides = sides
-        self.genres = cast("NDArray[np.object_]", np.array(table.column("genre").to_pylist(), dtype=object))
+        self.genres = staged.names("genre")
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -86,7 +85,7 @@ class Tags:
         sure: list[float] = []
         for start in range(0, len(untagged), _BATCH):
             chosen = untagged[start : start + _BATCH]
-            for index, (genre, confidence) in zip(chosen, classifier.tag(list(texts_of(self._table, chosen))), strict=True):
+            for index, (genre, confidence) in zip(chosen, classifier.tag(list(self._staged.texts(chosen))), strict=True):
                 if confidence >= threshold:
                     self.genres[index] = genre
                     sure.append(confidence)
@@ -98,12 +97,10 @@ class Tags:
         return list(self._each_labelled(indices))
 
     def _each_labelled(self, indices: Indices) -> Iterator[Labelled]:
-        columns = self._table.select(["text", "book"])
-        for start in range(0, len(indices), _BATCH):
-            chosen = indices[start : start + _BATCH]
-            rows = cast("list[dict[str, Any]]", columns.take(pa.array(chosen)).to_pylist())
-            for index, row in zip(chosen, rows, strict=True):
-                yield Labelled(row["text"], cast("str", self.genres[index]), row["book"] or row["text"])
+        genres = iter(self.genres[indices].tolist())
+        for rows in self._staged.batches(indices, ["text", "book"]):
+            for row in rows:
+                yield Labelled(row["text"], cast("str", next(genres)), row["book"] or row["text"])
 
 
 def _spread(indices: Indices, genres: NDArray[np.object_], most: int, seed: int) -> Indices:

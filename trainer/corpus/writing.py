@@ -18,12 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from trainer.corpus.stage import Table
+from trainer.corpus.staged import Staged
 from trainer.prompts import PromptFinder
 from trainer.sources.story_lines import to_line
 
 Indices = NDArray[np.int64]
-_BATCH = 1000
 COLUMNS = {
     "text": "string",
     "genre": "string",
@@ -42,19 +41,18 @@ COLUMNS = {
 class Rows:
     """The rows of a corpus, made from staged passages a batch at a time: each gets its genre and a prompt."""
 
-    def __init__(self, table: Table, genres: NDArray[np.object_], finder: PromptFinder, seed: int) -> None:
-        """`genres` has the tag of each passage of the table, whoever gave it."""
-        self._table = table
+    def __init__(self, staged: Staged, genres: NDArray[np.object_], finder: PromptFinder, seed: int) -> None:
+        """`genres` has the tag of each staged passage, whoever gave it."""
+        self._staged = staged
         self._genres = genres
         self._finder = finder
         self._seed = seed
 
     def batches(self, indices: Indices) -> Iterator[list[dict[str, Any]]]:
         """The rows of these passages, in this order."""
-        for start in range(0, len(indices), _BATCH):
-            chosen = indices[start : start + _BATCH]
-            rows = cast("list[dict[str, Any]]", self._table.take(pa.array(chosen)).to_pylist())
-            yield [self._row(int(index), row) for index, row in zip(chosen, rows, strict=True)]
+        numbers = iter(indices.tolist())
+        for rows in self._staged.batches(indices):
+            yield [self._row(next(numbers), row) for row in rows]
 
     def _row(self, index: int, passage: dict[str, Any]) -> dict[str, Any]:
         own = passage["prompt"] is not None
