@@ -27,8 +27,9 @@ _SAMPLED = 1_000
 
 
 def words_of_stories(corpus: Corpus) -> NDArray[np.int64]:
-    """How many words each story to learn from has."""
-    return np.fromiter((len(text.split()) for text in corpus.staged.texts(corpus.train)), np.int64, len(corpus.train))
+    """How many words each story to learn from has, in the order in which they were read."""
+    texts = corpus.staged.texts(np.sort(corpus.train))
+    return np.fromiter((len(text.split()) for text in texts), np.int64, len(corpus.train))
 
 
 def figures_of(corpus: Corpus, words: NDArray[np.int64]) -> dict[str, Any]:

@@ -49,23 +49,22 @@ class Staged:
         parts = (self._table.select(list(fields)) if fields else self._table).to_batches()
         ends = np.cumsum([part.num_rows for part in parts])
         for start in range(0, len(indices), _BATCH):
-            yield _taken(parts, ends, indices[start : start + _BATCH])
+            yield self._taken(parts, ends, indices[start : start + _BATCH])
+
+    def _taken(self, parts: Sequence[Any], ends: Indices, chosen: Indices) -> list[Row]:
+        """The rows of these numbers out of parts that end there: each part is asked once, and its pages are given back."""
+        part_of = np.searchsorted(ends, chosen, side="right")
+        rows: list[Row] = [{}] * len(chosen)
+        for number in np.unique(part_of):
+            places = np.flatnonzero(part_of == number)
+            part = parts[int(number)]
+            offsets = chosen[places] - (ends[number] - part.num_rows)
+            for place, row in zip(places, cast("list[Row]", part.take(pa.array(offsets)).to_pylist()), strict=True):
+                rows[place] = row
             for file in self._maps:
                 give_pages_back(file)
+        return rows
 
     def texts(self, indices: Indices) -> Iterator[str]:
         """The texts of these passages, in this order."""
         return (cast("str", row["text"]) for rows in self.batches(indices, ["text"]) for row in rows)
-
-
-def _taken(parts: Sequence[Any], ends: Indices, chosen: Indices) -> list[Row]:
-    """The rows of these numbers out of parts that end there: each part is asked once."""
-    part_of = np.searchsorted(ends, chosen, side="right")
-    rows: list[Row] = [{}] * len(chosen)
-    for number in np.unique(part_of):
-        places = np.flatnonzero(part_of == number)
-        part = parts[int(number)]
-        offsets = chosen[places] - (ends[number] - part.num_rows)
-        for place, row in zip(places, cast("list[Row]", part.take(pa.array(offsets)).to_pylist()), strict=True):
-            rows[place] = row
-    return rows
