@@ -140,11 +140,11 @@ class Passages(Sequence[Passage]):
     """
 
     def __init__(self, texts: Sequence[SourceText], pieces: Sequence[_Piece], genres: Sequence[str]) -> None:
-        """Finds the prompt sources of all passages, in two passes over the texts."""
+        """Finds the prompt sources of all passages: in two passes over the texts, in one where each has its own prompt."""
         self._texts = texts
         self._pieces = pieces
         self._genres = frozenset(genres)
-        finder = PromptFinder(text for _, text in self._each())
+        finder = PromptFinder(lambda: (text for _, text in self._each()))
         self._prompts = [
             # What introduces the whole text introduces its first passage only.
             finder.find(text, prompt=source.prompt if piece.first else None, title=source.title if piece.first else None)

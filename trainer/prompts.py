@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 
 from trainer.passages import sentences
@@ -48,13 +49,18 @@ class PromptSources:
 class PromptFinder:
     """Finds the prompt sources of each story of a corpus."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        """Counts in how many of the texts each word occurs."""
-        self._documents = 0
-        self._frequency: Counter[str] = Counter()
-        for text in texts:
-            self._documents += 1
-            self._frequency.update({word.lower() for word in _WORD.findall(text)})
+    def __init__(self, texts: Callable[[], Iterable[str]]) -> None:
+        """`texts` is asked for the corpus when the first story without a prompt of its own comes, and never before."""
+        self._texts = texts
+
+    @cached_property
+    def _counted(self) -> tuple[int, Counter[str]]:
+        """The number of texts, and in how many of them each word occurs."""
+        documents, frequency = 0, Counter[str]()
+        for text in self._texts():
+            documents += 1
+            frequency.update({word.lower() for word in _WORD.findall(text)})
+        return documents, frequency
 
     def find(self, text: str, *, prompt: str | None = None, title: str | None = None) -> PromptSources:
         """The sources for one story."""
@@ -71,7 +77,8 @@ class PromptFinder:
 
     def _rarity(self, word: str) -> float:
         """Inverse document frequency in nats; 0 for what every fourth story has, and for what hardly any other of many has."""
-        frequency = self._frequency[word]
-        if 4 * frequency > self._documents + 3 or frequency < min(3, self._documents // 1000 + 1):
+        documents, frequencies = self._counted
+        frequency = frequencies[word]
+        if 4 * frequency > documents + 3 or frequency < min(3, documents // 1000 + 1):
             return 0.0
-        return math.log((1 + self._documents) / frequency)
+        return math.log((1 + documents) / frequency)

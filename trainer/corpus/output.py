@@ -61,7 +61,7 @@ def staging_of(settings: CorpusSettings) -> Path:
 def write_corpus(settings: CorpusSettings, corpus: Corpus, staging: Path) -> None:
     """Write what was asked for; each output appears whole. Raises OSError."""
     chosen = np.concatenate([corpus.train, corpus.held_out])
-    finder = PromptFinder(corpus.staged.texts(np.sort(chosen)))
+    finder = PromptFinder(lambda: corpus.staged.texts(np.sort(chosen)))
     rows = Rows(corpus.staged, corpus.tags.genres, finder, settings.seed)
     if settings.text is not None:
         write_text(rows, corpus.held_out, _held_out_text(settings.text))
