@@ -13,6 +13,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+import torch
+
 IGNORED = -100
 """A label that takes no part in the loss: a story's first token, which nothing stands before, and padding."""
 
@@ -58,3 +60,9 @@ def lay_out(stories: Sequence[Sequence[int]], block: int, pad_id: int) -> tuple[
         labels += [IGNORED, *story[1:]]
     rest = block - len(input_ids)
     return input_ids + [pad_id] * rest, position_ids + list(range(rest)), labels + [IGNORED] * rest
+
+
+def story_lengths(position_ids: torch.Tensor) -> list[int]:
+    """The lengths of the stories in rows of shape (rows, block), padding counted as stories too."""
+    starts = torch.nonzero(position_ids.flatten() == 0).flatten().tolist()
+    return [end - start for start, end in zip(starts, [*starts[1:], position_ids.numel()], strict=True)]

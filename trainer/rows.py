@@ -9,20 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from trainer.packing import lay_out, pack
+from trainer.packing import lay_out, pack, story_lengths
 
 if TYPE_CHECKING:
     from trainer.material import Passage
     from trainer.story_format import StoryCodec
 
 _CHUNK = 2_000
+
+
+def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:
+    """A batch of rows, (rows, block) each, and the lengths of its stories, which cost nothing while they are on the CPU."""
+    batch: dict[str, Any] = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {**batch, "story_lengths": story_lengths(batch["position_ids"])}
 
 
 class StoryTokens:

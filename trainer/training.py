@@ -19,7 +19,7 @@ from trainer.material import digest_of, spread
 from trainer.output import Plan, Progress, claim_output, command_line, inspect_output, write_record
 from trainer.settings import TrainSettings, set_threads
 from trainer.sources.texts import read_texts
-from trainer.talking import bar, quieten_transformers, say, shows_bars
+from trainer.talking import bar, quieten_transformers, say
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -50,7 +50,6 @@ def train(settings: TrainSettings) -> int:
     quieten_transformers()
     set_seed(settings.seed)
     model = load_model(lessons.base, lessons.codec.end_id, settings.dropout)
-    use_fast_gelu(model)
     claim_output(settings, plan)
     try:
         progress, status = _teach(settings, plan, lessons, model)
@@ -76,8 +75,10 @@ def _teach(settings: TrainSettings, plan: Plan, lessons: Lessons, model: GPT2LMH
     """All steps that are left; what is behind the training then, and the exit status: 0 when it is taught."""
     from safetensors.torch import load_model as load_model_weights
 
+    from trainer.arguments import arguments, optimizer, precision
     from trainer.evaluation import HeldOut
-    from trainer.rows import StoryRows, StoryTokens
+    from trainer.packed_model import taught_packed
+    from trainer.rows import StoryRows, StoryTokens, collate
     from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
 
     if plan.checkpoint is not None and (curve := _curve_if_taught(plan.checkpoint)) is not None:
@@ -88,28 +89,32 @@ def _teach(settings: TrainSettings, plan: Plan, lessons: Lessons, model: GPT2LMH
     asked = spread(lessons.held_out, ASKED_WHILE_TRAINING)
     held_out = HeldOut(asked, lessons.codec, lessons.block) if asked else None
     stop = StopCleanly()
-    args = _arguments(settings, held_out is not None)
-    trainer = StoryTrainer(
-        model=model,
-        args=args,
-        optimizers=(_optimizer(settings, model, args), None),
-        train_dataset=rows,
-        held_out=held_out,
-        callbacks=[stop],
-    )
-    _say_plan(settings, model, rows, trainer.args)
-    started_s = time.monotonic()
-
-    def record() -> Progress:
-        progress = Progress(
-            cast("list[dict[str, Any]]", trainer.state.log_history), plan.seconds_before + time.monotonic() - started_s
+    numbers = precision()
+    say(f"Number format: {numbers.reason}")
+    args = arguments(settings, numbers, held_out is not None)
+    model.to(args.device)  # pyright: ignore[reportArgumentType]
+    with taught_packed(model, numbers.dtype), stop.listening():
+        trainer = StoryTrainer(
+            model=model,
+            args=args,
+            optimizers=(optimizer(settings, model, args), None),
+            train_dataset=rows,
+            data_collator=collate,
+            held_out=held_out,
+            callbacks=[stop],
         )
-        if trainer.is_world_process_zero():
-            write_record(settings, plan, progress, finished=False)
-        return progress
+        _say_plan(settings, model, rows, trainer.args)
+        started_s = time.monotonic()
 
-    trainer.add_callback(AfterSave(record))
-    with stop.listening():
+        def record() -> Progress:
+            progress = Progress(
+                cast("list[dict[str, Any]]", trainer.state.log_history), plan.seconds_before + time.monotonic() - started_s
+            )
+            if trainer.is_world_process_zero():
+                write_record(settings, plan, progress, finished=False)
+            return progress
+
+        trainer.add_callback(AfterSave(record))
         trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
         say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(settings)}")
@@ -124,69 +129,6 @@ def _curve_if_taught(checkpoint: Path) -> list[dict[str, Any]] | None:
     """
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return state["log_history"] if state["global_step"] >= state["max_steps"] else None
-
-
-def use_fast_gelu(model: GPT2LMHeadModel) -> None:
-    """GPT-2's gelu_new is six operations; this is the same function in one. The config keeps the name that others read."""
-    from torch import nn
-
-    if model.config.activation_function in ("gelu_new", "gelu_pytorch_tanh"):
-        for block in model.transformer.h:
-            cast("Any", block).mlp.act = nn.GELU(approximate="tanh")
-
-
-def precision() -> tuple[dict[str, Any], str]:
-    """The Trainer flags for this machine's number format, and why."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return {}, "fp32: no CUDA device, and bf16 is slower than fp32 on most CPUs"
-    name = torch.cuda.get_device_name()
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return {"bf16": True, "tf32": True}, f"bf16: {name} computes in it"
-    return {"fp16": True}, f"fp16 with loss scaling: {name} has no bf16"
-
-
-def _arguments(settings: TrainSettings, evaluated: bool) -> Any:
-    from transformers import TrainingArguments
-
-    rate = settings.learning_rate or (1e-3 if settings.new_weights else 1e-4)
-    flags, reason = precision()
-    say(f"Number format: {reason}")
-    return TrainingArguments(
-        output_dir=str(settings.out / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        warmup_steps=0.03,
-        weight_decay=0.1,
-        adam_beta2=0.95,
-        max_grad_norm=1.0,
-        logging_steps=20,
-        logging_nan_inf_filter=False,  # it would sync the device in every step
-        eval_strategy="steps" if evaluated else "no",
-        eval_steps=settings.eval_steps,
-        save_strategy="steps",
-        save_steps=settings.save_steps,
-        seed=settings.seed,
-        report_to="none",
-        dataloader_pin_memory=bool(flags),  # there are flags on a GPU only
-        disable_tqdm=not shows_bars(),
-        **flags,
-    )
-
-
-def _optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: Any) -> Any:
-    """What Trainer shall take rather than its own AdamW; None for that."""
-    if settings.chosen_optimizer == "adamw":
-        return None
-    from trainer.muon import MuonAdamW
-
-    return MuonAdamW(model.to(args.device), args.learning_rate, args.weight_decay)
 
 
 def _say_plan(settings: TrainSettings, model: GPT2LMHeadModel, rows: StoryRows, args: Any) -> None:

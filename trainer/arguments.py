@@ -1,0 +1,76 @@
+"""How transformers' Trainer is told what the settings say, and in which number format this machine is taught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainer.talking import shows_bars
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, TrainingArguments
+
+    from trainer.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format, how Trainer calls it, and why it is the one."""
+
+    dtype: torch.dtype
+    flags: dict[str, Any]
+    reason: str
+
+
+def precision() -> Precision:
+    """What this machine computes in: bf16 or fp16 beside fp32 weights on CUDA, fp32 alone elsewhere."""
+    if not torch.cuda.is_available():
+        return Precision(torch.float32, {}, "fp32: no CUDA device, and bf16 is slower than fp32 on most CPUs")
+    name = torch.cuda.get_device_name()
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Precision(torch.bfloat16, {"bf16": True, "tf32": True}, f"bf16: {name} computes in it")
+    return Precision(torch.float16, {"fp16": True}, f"fp16 with loss scaling: {name} has no bf16")
+
+
+def arguments(settings: TrainSettings, precision: Precision, evaluated: bool) -> TrainingArguments:
+    """Trainer's arguments; `evaluated` where there are held-out stories to score."""
+    from transformers import TrainingArguments
+
+    rate = settings.learning_rate or (1e-3 if settings.new_weights else 1e-4)
+    return TrainingArguments(
+        output_dir=str(settings.out / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        warmup_steps=0.03,
+        weight_decay=0.1,
+        adam_beta2=0.95,
+        max_grad_norm=1.0,
+        logging_steps=20,
+        logging_nan_inf_filter=False,  # it would sync the device in every step
+        eval_strategy="steps" if evaluated else "no",
+        eval_steps=settings.eval_steps,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        seed=settings.seed,
+        report_to="none",
+        remove_unused_columns=False,  # the packed forward takes what the model's own does not name
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=not shows_bars(),
+        **precision.flags,
+    )
+
+
+def optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: TrainingArguments) -> torch.optim.Optimizer | None:
+    """What Trainer shall take rather than its own AdamW; None for that. The model is on its device already."""
+    if settings.chosen_optimizer == "adamw":
+        return None
+    from trainer.muon import MuonAdamW
+
+    return MuonAdamW(model, args.learning_rate, args.weight_decay)

@@ -1,0 +1,68 @@
+"""GPT-2 as it is taught: packed rows in, the loss out; stories apart in attention, no logits kept, activations fused.
+
+The model stays the model of transformers, and only its forward is another while it is taught (`taught_packed`): whatever saves,
+loads or generates with it sees nothing of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
+
+from trainer import packed_attention
+from trainer.packed_attention import Stories
+from trainer.packing import IGNORED
+from trainer.story_loss import summed_loss
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GPT2LMHeadModel
+
+
+@contextmanager
+def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype) -> Generator[None]:
+    """Inside, the model takes packed rows and gives the mean loss of their labels, computed in `dtype` on its device.
+
+    Where packed attention does not work, the rows go through transformers' own masked attention.
+    """
+    _fuse_gelu(model)
+    if packed_attention.works_on(model.device, dtype):
+        model.set_attn_implementation(packed_attention.NAME)
+    model.forward = MethodType(_forward, model)
+    try:
+        yield
+    finally:
+        del model.forward
+        model.set_attn_implementation("sdpa")
+
+
+def _fuse_gelu(model: GPT2LMHeadModel) -> None:
+    """GPT-2's gelu_new is six operations; this is the same function in one. The config keeps the name that others read."""
+    if model.config.activation_function in ("gelu_new", "gelu_pytorch_tanh"):
+        for block in model.transformer.h:
+            cast("Any", block).mlp.act = nn.GELU(approximate="tanh")
+
+
+def _forward(
+    self: GPT2LMHeadModel,
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    labels: torch.Tensor | None = None,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    story_lengths: list[int] | None = None,
+    **_: Any,
+) -> CausalLMOutput:
+    """Rows of shape (rows, block). With labels the loss, as the sum over `num_items_in_batch` or else over the labels."""
+    stories = Stories.of(position_ids, story_lengths)
+    hidden = self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
+    if labels is None:
+        return CausalLMOutput(logits=self.lm_head(hidden))
+    wanted = labels[:, 1:].flatten()
+    total = summed_loss(hidden[:, :-1].flatten(0, 1), self.lm_head.weight, wanted)
+    asked = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return CausalLMOutput(loss=total / asked)
