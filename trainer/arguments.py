@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.recipe import recipe_of
 from trainer.talking import shows_bars
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, TrainingArguments
 
+    from trainer.layout import Layout
     from trainer.settings import TrainSettings
 
 
@@ -34,23 +36,20 @@ def precision() -> Precision:
     return Precision(torch.float16, {"fp16": True}, f"fp16 with loss scaling: {name} has no bf16")
 
 
-def arguments(settings: TrainSettings, precision: Precision, evaluated: bool) -> TrainingArguments:
+def arguments(settings: TrainSettings, precision: Precision, layout: Layout, evaluated: bool) -> TrainingArguments:
     """Trainer's arguments; `evaluated` where there are held-out stories to score."""
     from transformers import TrainingArguments
 
-    rate = settings.learning_rate or (1e-3 if settings.new_weights else 1e-4)
+    recipe = recipe_of(settings)
     return TrainingArguments(
         output_dir=str(settings.out / "checkpoints"),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=recipe.epochs,
         max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        warmup_steps=0.03,
-        weight_decay=0.1,
-        adam_beta2=0.95,
+        per_device_train_batch_size=layout.micro_batch,
+        gradient_accumulation_steps=settings.accumulate * recipe.batch_size // layout.micro_batch,
+        activation_checkpointing=layout.checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        learning_rate=recipe.learning_rate,
         max_grad_norm=1.0,
         logging_steps=20,
         logging_nan_inf_filter=False,  # it would sync the device in every step
@@ -61,8 +60,11 @@ def arguments(settings: TrainSettings, precision: Precision, evaluated: bool) ->
         seed=settings.seed,
         report_to="none",
         remove_unused_columns=False,  # the packed forward takes what the model's own does not name
+        use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=not shows_bars(),
+        **recipe.schedule,
         **precision.flags,
     )
 

@@ -109,11 +109,11 @@ def add_tags(tokenizer: Tokenizer, story_format: StoryFormat) -> None:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
 
 
-def load_model(base: Base, end_id: int, dropout: float) -> GPT2LMHeadModel:
+def load_model(base: Base, end_id: int, dropout: float, attention_dropout: float) -> GPT2LMHeadModel:
     """The model, with a row for each token of the base's tokenizer, ready to be taught. Raises BaseUnavailable."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    rates: dict[str, Any] = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    rates: dict[str, Any] = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": attention_dropout}
     size = new_size(base.name)
     if size is not None:
         config = GPT2Config(

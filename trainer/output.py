@@ -16,11 +16,13 @@ from typing import Any, cast
 
 from trainer import checkpoints
 from trainer.errors import OutputError
+from trainer.layout import Layout
+from trainer.recipe import recipe_of
 from trainer.settings import TrainSettings
 from trainer.talking import say
 
 RECORD = "training.json"
-_BEFORE_IT_WAS_A_SETTING = {"optimizer": "adamw"}
+_BEFORE_IT_WAS_A_SETTING = {"optimizer": "adamw", "recipe": "ours"}
 """What a record that has no such setting was taught with."""
 
 
@@ -41,6 +43,8 @@ class Plan:
     checkpoint: Path | None = None
     seconds_before: float = 0.0
     finished: bool = False
+    layout: Layout | None = None
+    """How the rows went through the model before; None where that is still to be chosen."""
 
 
 def inspect_output(settings: TrainSettings, digest: str) -> Plan:
@@ -64,7 +68,7 @@ def inspect_output(settings: TrainSettings, digest: str) -> Plan:
     _check_same(settings, digest, record)
     if not record["finished"]:
         say(f"Going on from {found.path}")
-    return Plan(digest, found.path, float(record["seconds"]), bool(record["finished"]))
+    return Plan(digest, found.path, float(record["seconds"]), bool(record["finished"]), _layout(record))
 
 
 def claim_output(settings: TrainSettings, plan: Plan) -> None:
@@ -98,7 +102,9 @@ def _identity(settings: TrainSettings) -> dict[str, Any]:
     fields = dataclasses.asdict(settings)
     for name in ("out", "resume", "threads", "save_steps", "eval_steps"):
         del fields[name]
-    fields["optimizer"] = settings.chosen_optimizer
+    recipe = recipe_of(settings)
+    fields |= {"optimizer": settings.chosen_optimizer, "epochs": recipe.epochs, "batch_size": recipe.batch_size}
+    fields["dropout"] = recipe.dropout
     return cast("dict[str, Any]", json.loads(json.dumps(fields)))
 
 
@@ -114,6 +120,13 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     raise OutputError(f"{path} is damaged: start over with --resume never, or choose another --out.")
 
 
+def _layout(record: dict[str, Any]) -> Layout | None:
+    """The layout of a record; one from before there were layouts was of whole batches, and dropout is drawn by the layout."""
+    if layout := record.get("layout"):
+        return Layout(int(layout["micro_batch"]), bool(layout["checkpointing"]))
+    return Layout(int(record["settings"]["batch_size"])) if record["curve"] and "layout" not in record else None
+
+
 def write_record(settings: TrainSettings, plan: Plan, progress: Progress, finished: bool) -> None:
     """Replace training.json as a whole. Raises OSError."""
     content = {
@@ -121,6 +134,7 @@ def write_record(settings: TrainSettings, plan: Plan, progress: Progress, finish
         "digest": plan.digest,
         "finished": finished,
         "seconds": round(progress.seconds, 1),
+        "layout": dataclasses.asdict(plan.layout) if plan.layout else None,
         "curve": progress.curve,
     }
     staged = settings.out / f"{RECORD}.new"

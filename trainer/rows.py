@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from trainer.packing import lay_out, pack, story_lengths
+from trainer.packing import IGNORED, lay_out, pack, story_lengths
 
 if TYPE_CHECKING:
     from trainer.material import Passage
@@ -26,9 +26,9 @@ _CHUNK = 2_000
 
 
 def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:
-    """A batch of rows, (rows, block) each, and the lengths of its stories, which cost nothing while they are on the CPU."""
+    """A batch of rows, (rows, block) each; of packed ones with the lengths of their stories, told while they are on the CPU."""
     batch: dict[str, Any] = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**batch, "story_lengths": story_lengths(batch["position_ids"])}
+    return {**batch, "story_lengths": story_lengths(batch["position_ids"])} if "position_ids" in batch else batch
 
 
 class StoryTokens:
@@ -74,7 +74,7 @@ class StoryRows(Dataset[dict[str, torch.Tensor]]):
     def __init__(self, stories: StoryTokens, block: int, seed: int) -> None:
         """Draws and packs the first epoch."""
         self._stories = stories
-        self._block = block
+        self.block = block
         self._seed = seed
         self._epoch = -1
         self._prompts: list[list[int]] = []
@@ -83,24 +83,27 @@ class StoryRows(Dataset[dict[str, torch.Tensor]]):
         self._length = len(self._rows)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the prompts of this epoch and pack its rows; called by the data loader."""
+        """Draw the prompts of this epoch and arrange its rows; called by the data loader."""
         if epoch == self._epoch:
             return
         self._epoch = epoch
         random = Random(f"{self._seed} {epoch}")
         codec = self._stories.codec
         drawn = [passage.prompts.draw(random) for passage in self._stories.passages]
-        prompts = codec.encode_texts([codec.prompt_text(prompt) for prompt in drawn])
-        frame = len(codec.opening(None, [])) + 1
-        lengths: list[int] = []
-        for index, prompt in enumerate(prompts):
-            length = self._stories.text_length(index) + frame
-            if length + len(prompt) > self._block:
-                prompts[index] = []
-            lengths.append(length + len(prompts[index]))
-        self._prompts = prompts
-        self._rows = pack(lengths, self._block)
+        self._prompts = codec.encode_texts([codec.prompt_text(prompt) for prompt in drawn])
+        self._rows = self._arrange()
         random.shuffle(self._rows)
+
+    def _arrange(self) -> list[list[int]]:
+        """Rows of indices of stories. A prompt that does not fit a row beside its story is left out."""
+        frame = len(self._stories.codec.opening(None, [])) + 1
+        lengths: list[int] = []
+        for index, prompt in enumerate(self._prompts):
+            length = self._stories.text_length(index) + frame
+            if length + len(prompt) > self.block:
+                self._prompts[index] = []
+            lengths.append(length + len(self._prompts[index]))
+        return pack(lengths, self.block)
 
     def __len__(self) -> int:
         """The number of rows of every epoch."""
@@ -111,10 +114,12 @@ class StoryRows(Dataset[dict[str, torch.Tensor]]):
         stories = self._stories
         return stories.codec.story(stories.passages[index].genre, self._prompts[index], stories.text_ids(index))
 
+    def _members(self, row: int) -> list[list[int]]:
+        return [self.story(index) for index in self._rows[row % len(self._rows)]]
+
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
         """input_ids, position_ids and labels, each of shape (block,)."""
-        members = [self.story(index) for index in self._rows[row % len(self._rows)]]
-        input_ids, position_ids, labels = lay_out(members, self._block, self._stories.codec.end_id)
+        input_ids, position_ids, labels = lay_out(self._members(row), self.block, self._stories.codec.end_id)
         return {
             "input_ids": torch.tensor(input_ids),
             "position_ids": torch.tensor(position_ids),
@@ -124,5 +129,37 @@ class StoryRows(Dataset[dict[str, torch.Tensor]]):
     @property
     def used(self) -> float:
         """The share of the rows that holds stories."""
-        total = sum(len(self.story(index)) for row in self._rows for index in row)
-        return total / (len(self._rows) * self._block)
+        total = sum(self.lengths())
+        return total / (len(self._rows) * self.block)
+
+    def lengths(self) -> list[int]:
+        """The tokens of each story as it is taught in this epoch."""
+        return [len(self.story(index)) for row in self._rows for index in row]
+
+
+class PaddedLines(StoryRows):
+    """The report's rows: one story in each, cut after `block` tokens and padded with the end token up to them."""
+
+    def __init__(self, stories: StoryTokens, block: int, seed: int, end_taught: bool) -> None:
+        """Without `end_taught` the end takes no part in the loss, as if it were padding."""
+        self._end_taught = end_taught
+        super().__init__(stories, block, seed)
+
+    def _arrange(self) -> list[list[int]]:
+        return [[index] for index in range(len(self._stories))]
+
+    def story(self, index: int) -> list[int]:
+        """What a line has of its story."""
+        return super().story(index)[: self.block]
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask and labels, each of shape (block,)."""
+        (line,) = self._members(row)
+        end = self._stories.codec.end_id
+        rest = self.block - len(line)
+        labels = line if self._end_taught else [IGNORED if token == end else token for token in line]
+        return {
+            "input_ids": torch.tensor(line + [end] * rest),
+            "attention_mask": torch.tensor([1] * len(line) + [0] * rest),
+            "labels": torch.tensor([IGNORED, *labels[1:], *[IGNORED] * rest]),
+        }

@@ -28,12 +28,14 @@ class TrainSettings:
     """A hub name, a directory, or new weights: new:tiny, new:mini, new:small."""
     genres: tuple[str, ...] = ()
     """The genres to teach; the stories of others are taught without a tag. Default: the core four and all in the data."""
-    epochs: int = 3
-    """Passes over the data."""
+    recipe: Literal["ours", "report", "report-without-end"] = "ours"
+    """report is what ours is measured against: lines cut and padded to 128 tokens, four at a time; its end was not taught."""
+    epochs: int | None = None
+    """Passes over the data. Default: 3."""
     max_steps: int = -1
     """Stop after so many steps, whatever the epochs; -1 is off."""
-    batch_size: int = 8
-    """Rows for each device and step."""
+    batch_size: int | None = None
+    """Rows for each device and step. Default: 8."""
     accumulate: int = 1
     """Steps whose gradients are summed before the weights change."""
     block_size: int | None = None
@@ -44,8 +46,8 @@ class TrainSettings:
     """The highest learning rate. Default: 1e-4 for a base that was taught already, 1e-3 for new weights."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     """muon learns more in each step from new weights, adamw is what taught weights were taught by; auto chooses so."""
-    dropout: float = 0.1
-    """Dropout while training."""
+    dropout: float | None = None
+    """Dropout while training. Default: 0.1."""
     held_out: float = 0.05
     """The share of books that is never trained on, chosen by a hash of the book."""
     save_steps: int = 200
@@ -85,7 +87,9 @@ class TrainSettings:
     @property
     def chosen_optimizer(self) -> str:
         """Adamw or muon, whatever auto means here."""
-        return ("muon" if self.new_weights else "adamw") if self.optimizer == "auto" else self.optimizer
+        if self.optimizer != "auto":
+            return self.optimizer
+        return "muon" if self.new_weights and self.recipe == "ours" else "adamw"
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+from trainer.processes import is_first
+
 
 def say(line: str) -> None:
-    """One line, at once."""
-    print(line, file=sys.stderr, flush=True)
+    """One line, at once; of several processes the first one speaks."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def shows_bars() -> bool:
     """Whether there is a terminal to draw on; STORY_PROGRESS=1 draws into a log file too."""
-    return sys.stderr.isatty() or "STORY_PROGRESS" in os.environ
+    return is_first() and (sys.stderr.isatty() or "STORY_PROGRESS" in os.environ)
 
 
 @contextmanager

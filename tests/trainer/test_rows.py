@@ -6,7 +6,7 @@ import torch
 from trainer.errors import CorpusError
 from trainer.material import Passage, make_passages
 from trainer.packing import IGNORED
-from trainer.rows import StoryRows, StoryTokens
+from trainer.rows import PaddedLines, StoryRows, StoryTokens
 from trainer.sources.reading import SourceText
 from trainer.story_format import StoryCodec
 
@@ -75,3 +75,22 @@ def test_only_the_first_passage_of_a_text_has_its_prompt(codec: StoryCodec) -> N
 def test_sources_without_a_story_are_refused(codec: StoryCodec) -> None:
     with pytest.raises(CorpusError, match="no story"):
         make_passages([], codec.format.genres, 60, lambda parts: [0 for _ in parts])
+
+
+@pytest.mark.parametrize("end_taught", [True, False])
+def test_the_reports_lines_are_cut_and_padded_and_their_end_is_taught_or_not(
+    codec: StoryCodec, texts: list[str], end_taught: bool
+) -> None:
+    lines = PaddedLines(StoryTokens(passages(codec, texts), codec), 48, 1, end_taught)
+    assert len(lines) == len(texts)
+    whole = 0
+    for number in range(len(lines)):
+        row = lines[number]
+        story = int(row["attention_mask"].sum())
+        assert all(part.shape == (48,) for part in row.values())
+        assert set(row["labels"][story:].tolist()) <= {IGNORED}
+        assert set(row["input_ids"][story:].tolist()) <= {codec.end_id}
+        if row["input_ids"][story - 1] == codec.end_id:
+            whole += 1
+            assert row["labels"][story - 1] == (codec.end_id if end_taught else IGNORED)
+    assert 0 < whole < len(lines)  # some are cut before their end

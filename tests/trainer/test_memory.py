@@ -1,0 +1,90 @@
+"""A training that does not fit at once is the same training in smaller parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainer import packed_model, teaching
+from trainer.__main__ import main
+from trainer.layout import Layout
+from trainer.memory import layouts, needs
+
+DEVICE = torch.device("cpu")
+
+
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("train", "--data", str(data), "--base", "new:tiny", "--out", str(out), "--max-steps", "4", "--batch-size", "4"),
+        *("--held-out", "0.2", "--threads", "1", "--dropout", "0", "--save-steps", "2", *more),
+    ]
+
+
+def test_layouts_go_from_fast_to_small_and_every_one_divides_the_batch() -> None:
+    found = list(layouts(6, 256, DEVICE))
+    assert found == [Layout(6), Layout(3), Layout(2), Layout(1), Layout(1, True)]
+    assert next(layouts(64, 256, DEVICE)) == Layout(8)  # 2,048 tokens: more make a CPU no faster
+    assert next(layouts(3, 4096, DEVICE)) == Layout(1)
+
+
+def test_less_is_predicted_for_smaller_layouts_and_muon() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=500, n_positions=64, n_embd=32, n_layer=3, n_head=2))
+    totals = [needs(model, "adamw", layout, 64).total for layout in (Layout(4), Layout(2), Layout(1), Layout(1, True))]
+    assert totals == sorted(totals, reverse=True)
+    assert len(set(totals)) == 4
+    assert needs(model, "muon", Layout(1), 64).optimizer < needs(model, "adamw", Layout(1), 64).optimizer
+
+
+@pytest.mark.timeout(200)
+def test_memory_that_runs_out_halves_the_rows_at_once_and_teaches_the_same(
+    stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(stories_file, tmp_path / "whole")) == 0
+    real, seen = packed_model.summed_loss, []
+
+    def full(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(labels))
+        if len(seen) > 2 and len(labels) > 300:  # in the third step, for more than one row of 256
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+        return real(hidden, weight, labels)
+
+    monkeypatch.setattr(packed_model, "summed_loss", full)
+    out = tmp_path / "parts"
+    assert main(command(stories_file, out)) == 0
+    said = capsys.readouterr().err
+    assert f"On from {out / 'checkpoints' / 'checkpoint-2'} with 2 rows at once" in said
+    assert "with 1 rows at once" in said
+    parts, whole = load_file(out / "model.safetensors"), load_file(tmp_path / "whole" / "model.safetensors")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0.02, atol=2e-4)  # sums in another order, then four steps of Muon
+
+
+def test_memory_that_is_too_small_for_one_row_is_a_sentence(
+    stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(packed_model, "summed_loss", full)
+    assert main(command(stories_file, tmp_path / "out")) == 2
+    said = capsys.readouterr().err
+    assert "with 1 rows at once and activations computed again" in said
+    assert "The memory is full. Halve --batch-size" in said
+    assert "Traceback" not in said
+
+
+def test_activations_computed_again_teach_the_same(stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def recomputing(*_: Any, **__: Any) -> tuple[Layout, str]:
+        return Layout(4, True), "recomputing"
+
+    assert main(command(stories_file, tmp_path / "kept")) == 0
+    monkeypatch.setattr(teaching, "choose", recomputing)
+    assert main(command(stories_file, tmp_path / "again")) == 0
+    kept, again = (load_file(tmp_path / name / "model.safetensors") for name in ("kept", "again"))
+    assert all(bool((kept[name] == again[name]).all()) for name in kept)

@@ -1,0 +1,123 @@
+"""What a training needs of memory, predicted before its first step, and how its rows are dealt out so that it fits.
+
+A step is `batch_size` rows whatever the machine: those that don't fit at once go one micro-batch after the other and their
+gradients add up, which teaches the same (8 x 1 = 1 x 8, a test holds it). Where one row is too much, activations are computed
+again in the backward pass rather than kept, which costs a third more time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from trainer.layout import Layout
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+GB = 1e9
+_KEPT_PER_LAYER = 21
+"""Tensors of (tokens, width) that a block keeps for its backward pass: norms 2, query, key and value 6, attention 3, residuals
+2, the wide half of the MLP twice 4."""
+_LOGIT_TOKENS = 1024
+"""Tokens whose logits are in memory at once (trainer/story_loss.py)."""
+_USABLE = 0.9
+"""Of the free memory: the rest is for what no formula sees."""
+_CPU_TOKENS = 2048
+"""Rows beyond so many tokens at once make a CPU no faster and only take memory."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that a training needs beside what is in memory already."""
+
+    gradients: int
+    optimizer: int
+    head: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of them at the peak of a step."""
+        return self.gradients + self.optimizer + self.head + self.activations
+
+
+def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, processes: int = 1) -> Needs:
+    """Predicted from the shapes. fp32 throughout but for activations on CUDA, which are in half of it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    size = sum(parameter.numel() for parameter in trained)
+    matrices = sum(parameter.numel() for parameter in model.transformer.h.parameters() if parameter.ndim == 2)
+    moments = 8 * size - (4 * matrices if optimizer == "muon" else 0)
+    config = model.config
+    tokens = layout.micro_batch * block
+    number = 2 if model.device.type == "cuda" else 4
+    layers = config.n_layer
+    width = config.n_embd
+    kept = layers + _KEPT_PER_LAYER if layout.checkpointing else layers * _KEPT_PER_LAYER
+    vocabulary = model.lm_head.weight.numel()
+    return Needs(
+        gradients=4 * size * (2 if processes > 1 else 1),  # with several processes, once more in the buckets they exchange
+        optimizer=moments,
+        head=4 * vocabulary * 2 + 4 * min(tokens, _LOGIT_TOKENS) * config.vocab_size,
+        activations=tokens * width * number * kept,
+    )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is free and what is taken on the device that teaches, in bytes."""
+
+    free: int
+    taken: int
+
+    @classmethod
+    def now(cls, device: torch.device) -> Memory:
+        """As the device says, or for the CPU the operating system."""
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return cls(free + unused, torch.cuda.memory_allocated(device))
+        return cls(psutil.virtual_memory().available, psutil.Process().memory_info().rss)
+
+
+def layouts(batch_size: int, block: int, device: torch.device) -> Iterator[Layout]:
+    """From the one that is fastest where memory is no matter to the one that needs the least."""
+    most = batch_size if device.type == "cuda" else max(1, _CPU_TOKENS // block)
+    layout: Layout | None = Layout(max(n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= most))
+    while layout is not None:
+        yield layout
+        layout = layout.smaller(batch_size)
+
+
+def choose(model: GPT2LMHeadModel, optimizer: str, batch_size: int, block: int, processes: int = 1) -> tuple[Layout, str]:
+    """The first layout that is predicted to fit, or else the smallest; and a sentence that says what and why."""
+    memory = Memory.now(model.device)
+    layout = Layout(1)
+    for layout in layouts(batch_size, block, model.device):
+        needed = needs(model, optimizer, layout, block, processes)
+        if needed.total < _USABLE * memory.free:
+            return layout, _sentence(layout, batch_size, needed, memory, "")
+    needed = needs(model, optimizer, layout, block, processes)
+    return layout, _sentence(layout, batch_size, needed, memory, " That may not fit: --lora-rank 16 needs far less.")
+
+
+def _sentence(layout: Layout, batch_size: int, needed: Needs, memory: Memory, warning: str) -> str:
+    again = ", activations computed again" if layout.checkpointing else ""
+    parts = ", ".join(
+        f"{name} {size / GB:.1f}"
+        for name, size in (
+            ("now", memory.taken),
+            ("gradients", needed.gradients),
+            ("optimizer", needed.optimizer),
+            ("head", needed.head),
+            ("activations", needed.activations),
+        )
+    )
+    return (
+        f"Memory: {(memory.taken + needed.total) / GB:.1f} GB predicted ({parts}), {memory.free / GB:.1f} GB free; "
+        f"{layout.micro_batch} of {batch_size} rows at once{again}.{warning}"
+    )

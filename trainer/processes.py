@@ -1,0 +1,55 @@
+"""The processes of a training: one, or those that `torchrun` and `accelerate launch` start with the same command.
+
+Everything is the same in each of them but who writes and speaks: that is the first. Trainer and accelerate do the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+Thing = TypeVar("Thing")
+
+
+def process_count() -> int:
+    """How many processes teach together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_all() -> None:
+    """Go on when all processes are here."""
+    if process_count() > 1:
+        _state().wait_for_everyone()
+
+
+def as_the_first_says(thing: Thing) -> Thing:
+    """What the first process passed, in all of them."""
+    if process_count() == 1:
+        return thing
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return broadcast_object_list([thing])[0]
+
+
+def anywhere(true: bool) -> bool:
+    """Whether it is true in any of the processes; all of them have to ask."""
+    if process_count() == 1:
+        return true
+    from accelerate.utils import gather_object
+
+    _state()
+    return any(gather_object([true]))
+
+
+def _state() -> Any:
+    """accelerate's, which joins the processes when it is first asked for."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())

@@ -1,0 +1,189 @@
+"""The steps of a training, from its newest checkpoint to its end, dealt out so that they fit into memory.
+
+When memory runs out all the same, the step is not lost and the training not another one: fewer rows go through the model at
+once, their gradients add up to the same step, and it goes on from the newest checkpoint or, without one, from the beginning.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from trainer import checkpoints
+from trainer.arguments import Precision, arguments, optimizer, precision
+from trainer.errors import OutOfMemory
+from trainer.evaluation import HeldOut
+from trainer.layout import Layout
+from trainer.lessons import Lessons
+from trainer.material import spread
+from trainer.memory import choose
+from trainer.output import Plan, Progress, command_line, write_record
+from trainer.packed_model import taught_packed
+from trainer.processes import as_the_first_says, is_first, process_count
+from trainer.recipe import Recipe, recipe_of
+from trainer.rows import PaddedLines, StoryRows, StoryTokens, collate
+from trainer.settings import TrainSettings
+from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
+from trainer.talking import bar, say
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+ASKED_WHILE_TRAINING = 400
+"""Held-out passages of each evaluation: a loss to compare, in seconds rather than minutes."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a training comes to."""
+
+    model: GPT2LMHeadModel
+    progress: Progress
+    status: int
+    """0 when it is taught, 128 and the signal when it was stopped."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that the steps are made of; the same whenever they are tried."""
+
+    settings: TrainSettings
+    recipe: Recipe
+    rows: StoryRows
+    held_out: HeldOut | None
+    numbers: Precision
+    device: torch.device
+
+
+def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: Callable[[], GPT2LMHeadModel]) -> Taught:
+    """All steps that are left. Raises OutOfMemory when not even one row fits, OutputError and OSError when nothing is saved."""
+    model = new_model()
+    if plan.checkpoint is not None and (curve := _curve_if_taught(plan.checkpoint)) is not None:
+        _load_weights(model, plan.checkpoint)
+        return Taught(model, Progress(curve, plan.seconds_before), 0)
+    work = _work(settings, lessons)
+    _say_rows(work, model)
+    while True:
+        model.to(work.device)  # pyright: ignore[reportArgumentType]
+        plan = replace(plan, layout=plan.layout or _choose_layout(work, model))
+        try:
+            return _steps(work, plan, model)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        del model
+        plan = _with_less_memory(work, plan)
+        model = new_model()
+
+
+def _work(settings: TrainSettings, lessons: Lessons) -> Work:
+    recipe = recipe_of(settings)
+    with bar("Tokenising", len(lessons.train), "passages") as report:
+        stories = StoryTokens(lessons.train, lessons.codec, report)
+    rows = (
+        PaddedLines(stories, recipe.line_tokens, settings.seed, recipe.end_taught)
+        if recipe.line_tokens
+        else StoryRows(stories, lessons.block, settings.seed)
+    )
+    asked = spread(lessons.held_out, ASKED_WHILE_TRAINING)
+    held_out = HeldOut(asked, lessons.codec, lessons.block) if asked else None
+    numbers = precision()
+    say(f"Number format: {numbers.reason}")
+    device = arguments(settings, numbers, Layout(1), evaluated=False).device
+    return Work(settings, recipe, rows, held_out, numbers, device)
+
+
+def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
+    """One try at the steps that are left."""
+    settings, recipe = work.settings, work.recipe
+    args = arguments(settings, work.numbers, cast("Layout", plan.layout), evaluated=work.held_out is not None)
+    stop = StopCleanly()
+    packed = nullcontext() if recipe.line_tokens else taught_packed(model, work.numbers.dtype)
+    with packed, stop.listening():
+        trainer = StoryTrainer(
+            model=model,
+            args=args,
+            optimizers=(optimizer(settings, model, args), None),
+            train_dataset=work.rows,
+            data_collator=collate,
+            held_out=work.held_out,
+            callbacks=[stop],
+        )
+        started_s = time.monotonic()
+
+        def record() -> Progress:
+            curve = cast("list[dict[str, Any]]", trainer.state.log_history)
+            progress = Progress(curve, plan.seconds_before + time.monotonic() - started_s)
+            if is_first():
+                write_record(settings, plan, progress, finished=False)
+            return progress
+
+        trainer.add_callback(AfterSave(record))
+        trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
+        say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(settings)}")
+        return Taught(model, record(), 128 + int(stop.asked))
+    return Taught(model, record(), 0)
+
+
+def _choose_layout(work: Work, model: GPT2LMHeadModel) -> Layout:
+    layout, sentence = choose(model, work.settings.chosen_optimizer, work.recipe.batch_size, work.rows.block, process_count())
+    say(sentence)
+    return as_the_first_says(layout)
+
+
+def _with_less_memory(work: Work, plan: Plan) -> Plan:
+    """The plan for the next try. Raises OutOfMemory when there is no smaller one, or other processes would not know of it."""
+    newest = checkpoints.newest_whole(work.settings.out / "checkpoints").path
+    layout = plan.layout.smaller(work.recipe.batch_size) if plan.layout else None
+    if layout is None or process_count() > 1:
+        raise OutOfMemory(
+            "The memory is full. Halve --batch-size and double --accumulate, which teaches the same, or take a shorter "
+            f"--block-size, a smaller --base or --lora-rank 16. What is in {work.settings.out} is kept."
+        )
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    again = " and activations computed again" if layout.checkpointing else ""
+    say(
+        f"\nThe memory is full. On from {newest or 'the start'} with {layout.micro_batch} rows at once{again}, whose gradients "
+        "add up to the same steps."
+    )
+    return replace(plan, checkpoint=newest, layout=layout)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has an error for it; on a CPU torch's allocator says it in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _load_weights(model: GPT2LMHeadModel, checkpoint: Path) -> None:
+    from safetensors.torch import load_model
+
+    load_model(model, checkpoint / "model.safetensors")
+
+
+def _curve_if_taught(checkpoint: Path) -> list[dict[str, Any]] | None:
+    """The log of a training that was cut off after its last step, before its model was written; None for any other.
+
+    Trainer would take one step more than it was told to.
+    """
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["log_history"] if state["global_step"] >= state["max_steps"] else None
+
+
+def _say_rows(work: Work, model: GPT2LMHeadModel) -> None:
+    rows = work.rows
+    tokens = work.recipe.batch_size * work.settings.accumulate * process_count() * rows.block
+    say(
+        f"{model.num_parameters():,} parameters, {len(rows):,} rows an epoch, {rows.used:.1%} of them in use, "
+        f"{tokens:,} tokens a step"
+    )
