@@ -1,4 +1,4 @@
-"""`python -m trainer corpus | grammar | train | evaluate`: make stories to learn from, teach a model, and measure one."""
+"""`python -m trainer corpus | grammar | train | evaluate | bench`: make stories to learn from, teach a model, measure both."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Annotated
 import tyro
 
 from trainer.errors import TrainerError
-from trainer.settings import CorpusSettings, EvaluateSettings, GrammarSettings, TrainSettings
+from trainer.settings import BenchSettings, CorpusSettings, EvaluateSettings, GrammarSettings, TrainSettings
 
 Command = (
     Annotated[CorpusSettings, tyro.conf.subcommand("corpus")]
     | Annotated[GrammarSettings, tyro.conf.subcommand("grammar")]
     | Annotated[TrainSettings, tyro.conf.subcommand("train")]
     | Annotated[EvaluateSettings, tyro.conf.subcommand("evaluate")]
+    | Annotated[BenchSettings, tyro.conf.subcommand("bench")]
 )
 
 
@@ -46,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
         return 130
 
 
-def run(settings: CorpusSettings | GrammarSettings | TrainSettings | EvaluateSettings) -> int:
+def run(settings: CorpusSettings | GrammarSettings | TrainSettings | EvaluateSettings | BenchSettings) -> int:
     """Run the command of these settings, whose imports are its own."""
     match settings:
         case CorpusSettings():
@@ -65,6 +66,10 @@ def run(settings: CorpusSettings | GrammarSettings | TrainSettings | EvaluateSet
             from trainer.evaluate import evaluate
 
             return evaluate(settings)
+        case BenchSettings():
+            from trainer.bench import bench
+
+            return bench(settings)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,18 @@
     stories of        5, 3 and 1 tokens         what is computed here: causal squares of 5, 3 and 1
 
 transformers marks the borders by a mask of (rows, 1, block, block), whose upper and foreign parts are computed and thrown away;
-on two cores new:mini spends a third of its time there. On a CPU the stories go through torch's flash kernel one by one; on CUDA
-through its variable-length kernel at once, where a trial on the spot shows that it is there and right.
+on two cores new:mini spends a third of its time there. On a CPU stories of about one length go through torch's flash kernel as
+one batch; on CUDA all go through its variable-length kernel, where a trial on the spot shows that it is there and right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface
@@ -25,7 +28,7 @@ NAME = "packed_stories"
 
 @dataclass(frozen=True)
 class Stories:
-    """Where the stories of packed rows end, row after row."""
+    """Where the stories of packed rows are, row after row, the flat order of all their tokens."""
 
     lengths: list[int]
     ends: torch.Tensor
@@ -41,6 +44,42 @@ class Stories:
             lengths = story_lengths(position_ids)
         ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         return cls(lengths, ends.to(position_ids.device, non_blocking=True))
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Stories of about one length, side by side."""
+        return Groups.of(self.lengths, self.ends.device)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Stories of about one length as one batch, filled up at their ends: there, causal attention needs no mask for that."""
+
+    places: list[torch.Tensor]
+    """For each group (stories, longest): the flat places of its tokens, the last one again where a story is shorter."""
+    back: torch.Tensor
+    """(tokens,): where each token is among those of all groups, group after group."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Groups:
+        """Groups in which the shortest has at least four fifths of the longest."""
+        sizes = np.array(lengths)
+        starts = np.cumsum(sizes) - sizes
+        order = np.argsort(-sizes, kind="stable")
+        places: list[torch.Tensor] = []
+        back = np.empty(int(sizes.sum()), np.int64)
+        taken = first = 0
+        while first < len(order):
+            longest = int(sizes[order[first]])
+            members = order[first : first + int((sizes[order[first:]] >= 0.8 * longest).sum())]
+            steps = np.arange(longest)
+            inside = steps < sizes[members, None]
+            grid = starts[members, None] + np.minimum(steps, sizes[members, None] - 1)
+            back[grid[inside]] = taken + np.flatnonzero(inside)
+            places.append(torch.from_numpy(grid).to(device))
+            taken += grid.size
+            first += len(members)
+        return cls(places, torch.from_numpy(back).to(device))
 
 
 def attend(
@@ -61,29 +100,31 @@ def attend(
     if stories is None or attention_mask is not None or key.shape != query.shape:
         raise ValueError("packed attention is for whole rows of stories, without a mask and without a cache")
     rows, heads, block, width = query.shape
-    flat = [part.transpose(1, 2).reshape(rows * block, heads, width) for part in (query, key, value)]
-    kernel = _at_once if query.is_cuda and not dropout else _one_by_one
-    return kernel(flat, stories, dropout, scaling).view(rows, block, heads, width), None
+    flat = [part.transpose(1, 2).reshape(rows * block, heads * width) for part in (query, key, value)]
+    kernel = _at_once if query.is_cuda and not dropout else _by_groups
+    return kernel(flat, heads, stories, dropout, scaling).view(rows, block, heads, width), None
 
 
-def _one_by_one(flat: list[torch.Tensor], stories: Stories, dropout: float, scaling: float | None) -> torch.Tensor:
-    parts = zip(*(part.transpose(0, 1).split(stories.lengths, 1) for part in flat), strict=True)
-    attended = [
-        functional.scaled_dot_product_attention(
-            query[None], key[None], value[None], is_causal=True, dropout_p=dropout, scale=scaling
-        )
-        for query, key, value in parts
-    ]
-    return torch.cat([story[0].transpose(0, 1) for story in attended])
+def _by_groups(flat: list[torch.Tensor], heads: int, stories: Stories, dropout: float, scaling: float | None) -> torch.Tensor:
+    """`flat` are query, key and value of shape (tokens, heads x head width), as is what comes back.
+
+    Rows are picked by `embedding`: its backward pass is the fast one of all that pick on a CPU.
+    """
+    parts: list[torch.Tensor] = []
+    for places in stories.groups.places:
+        query, key, value = (functional.embedding(places, part).unflatten(2, (heads, -1)).transpose(1, 2) for part in flat)
+        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout, scale=scaling)
+        parts.append(attended.transpose(1, 2).flatten(2).flatten(0, 1))
+    return functional.embedding(stories.groups.back, torch.cat(parts))
 
 
-def _at_once(flat: list[torch.Tensor], stories: Stories, _dropout: float, scaling: float | None) -> torch.Tensor:
+def _at_once(flat: list[torch.Tensor], heads: int, stories: Stories, _dropout: float, scaling: float | None) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    query, key, value = flat
+    query, key, value = (part.unflatten(1, (heads, -1)) for part in flat)
     ends, longest = stories.ends, max(stories.lengths)
     attended = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0))
-    return cast("torch.Tensor", attended)
+    return cast("torch.Tensor", attended).flatten(1)
 
 
 def works_on(device: torch.device, dtype: torch.dtype) -> bool:
@@ -92,14 +133,14 @@ def works_on(device: torch.device, dtype: torch.dtype) -> bool:
         return device.type == "cpu"
     lengths = [40, 24]
     generator = torch.Generator(device).manual_seed(0)  # a training's own random state is none of a trial's business
-    flat = [torch.randn(64, 2, 64, generator=generator, device=device, dtype=dtype, requires_grad=True) for _ in range(3)]
+    flat = [torch.randn(64, 128, generator=generator, device=device, dtype=dtype, requires_grad=True) for _ in range(3)]
     stories = Stories.of(torch.zeros(1, 64, device=device), lengths)
     try:
-        fast = _at_once(flat, stories, 0.0, None)
+        fast = _at_once(flat, 2, stories, 0.0, None)
         fast_gradients = torch.autograd.grad(fast.float().square().sum(), flat)
     except (RuntimeError, ImportError, TypeError):  # no such kernel in this build, or not for this GPU
         return False
-    slow = _one_by_one(flat, stories, 0.0, None)
+    slow = _by_groups(flat, 2, stories, 0.0, None)
     slow_gradients = torch.autograd.grad(slow.float().square().sum(), flat)
     pairs = zip((fast, *fast_gradients), (slow, *slow_gradients), strict=True)
     return all(torch.allclose(ours, theirs, rtol=0.05, atol=0.05) for ours, theirs in pairs)

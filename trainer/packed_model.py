@@ -1,4 +1,4 @@
-"""GPT-2 as it is taught: packed rows in, the loss out; stories apart in attention, no logits kept, activations fused.
+"""GPT-2 as it is taught: packed rows in, the loss out; stories apart in attention, no logits kept, small things made cheap.
 
 The model stays the model of transformers, and only its forward is another while it is taught (`taught_packed`): whatever saves,
 loads or generates with it sees nothing of this.
@@ -15,6 +15,7 @@ from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
 from trainer import packed_attention
+from trainer.cheap_dropout import use_cheap_dropout
 from trainer.packed_attention import Stories
 from trainer.packing import IGNORED
 from trainer.story_loss import summed_loss
@@ -31,6 +32,8 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype) -> Generator[None]
     Where packed attention does not work, the rows go through transformers' own masked attention.
     """
     _fuse_gelu(model)
+    if model.device.type == "cpu":
+        use_cheap_dropout(model)
     if packed_attention.works_on(model.device, dtype):
         model.set_attn_implementation(packed_attention.NAME)
     model.forward = MethodType(_forward, model)

@@ -120,6 +120,25 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class BenchSettings:
+    """How fast this machine teaches: the report's recipe and ours in turns, against the machine's limit."""
+
+    size: Literal["bundled", "gpt2"] = "bundled"
+    """The shape of the model: the bundled one, or GPT-2 with 124M parameters."""
+    seconds: int = 30
+    """So long for each of the two, and at least one step."""
+    json: bool = False
+    """Print one line of JSON, last on stdout."""
+    threads: int | None = None
+    """CPU threads. Default: as torch chooses."""
+
+    def __post_init__(self) -> None:
+        """Raise BadSetting for what can't be measured."""
+        _check("seconds", self.seconds, 1)
+        _check("threads", self.threads, 1)
+
+
+@dataclass(frozen=True)
 class CorpusSettings:
     """Build a corpus of tagged stories from sources of any form: clean, without duplicates, split without leaks."""
 

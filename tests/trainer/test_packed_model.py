@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from trainer.cheap_dropout import CheapDropout
 from trainer.packed_attention import attend, works_on
 from trainer.packed_model import taught_packed
 from trainer.packing import IGNORED, lay_out, story_lengths
@@ -110,3 +111,28 @@ def test_packed_attention_refuses_what_it_would_mix() -> None:
 def test_packed_attention_works_here() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert works_on(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
+def test_cheap_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    dropout = CheapDropout(0.1)
+    values = torch.ones(999, 333, requires_grad=True)
+    dropped = dropout(values)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.1, abs=0.003)  # three times the standard error
+    assert dropped.mean().item() == pytest.approx(1, abs=0.004)
+    dropped.sum().backward()
+    assert torch.equal(values.grad, dropped.detach())
+    columns = (dropped == 0).float().mean(0)
+    assert columns.min() > 0.05
+    assert columns.max() < 0.16
+    torch.manual_seed(0)
+    assert torch.equal(dropout(values), dropped)
+    assert dropout.eval()(values) is values
+
+
+def test_a_model_is_taught_with_cheap_dropout_on_a_cpu() -> None:
+    model = small_model(64, resid_pdrop=0.1)
+    with taught_packed(model, torch.float32):
+        pass
+    kinds = [type(module) for module in model.modules()]
+    assert (CheapDropout in kinds) == (not torch.cuda.is_available())

@@ -1,0 +1,38 @@
+"""The bench measures the real training: its line has what it promises, and its parts add up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.__main__ import main
+from trainer.speed import flops_per_token, matrix_rate
+
+
+@pytest.mark.timeout(240)
+def test_the_bench_prints_its_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--seconds", "1", "--json"]) == 0
+    printed = capsys.readouterr().out.strip().splitlines()
+    line: dict[str, Any] = json.loads(printed[-1])
+    assert line["size"] == "bundled"
+    assert line["recipe_tok_per_s"] > 0
+    assert line["ratio"] == pytest.approx(line["tok_per_s"] / line["recipe_tok_per_s"], rel=0.01)
+    assert line["share_of_limit"] == pytest.approx(line["tok_per_s"] / line["limit_tok_per_s"], rel=0.01)
+    assert 0.1 < line["peak_gb"] < 4
+    assert any("times as fast" in row for row in printed)
+
+
+def test_operations_are_those_of_weights_and_attention() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=100, n_positions=64, n_embd=32, n_layer=3, n_head=2))
+    weights = sum(p.numel() for p in model.parameters()) - 64 * 32
+    assert flops_per_token(model, [1, 1]) == 6 * weights + 12 * 3 * 32
+    assert flops_per_token(model, [3]) == 6 * weights + 12 * 3 * 32 * 2  # 1, 2 and 3 tokens are looked back on
+
+
+def test_matrix_products_have_a_rate() -> None:
+    assert 1e8 < matrix_rate(torch.device("cpu"), torch.float32, 0.05) < 1e14
