@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.recipe import recipe_of
-from trainer.talking import shows_bars
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, TrainingArguments
@@ -51,19 +50,20 @@ def arguments(settings: TrainSettings, precision: Precision, layout: Layout, eva
         activation_checkpointing_kwargs={"use_reentrant": False},
         learning_rate=recipe.learning_rate,
         max_grad_norm=1.0,
-        logging_steps=20,
+        logging_steps=10,
         logging_nan_inf_filter=False,  # it would sync the device in every step
         eval_strategy="steps" if evaluated else "no",
         eval_steps=settings.eval_steps,
+        metric_for_best_model="eval_loss" if evaluated else None,
+        greater_is_better=False,
         save_strategy="steps",
         save_steps=settings.save_steps,
         seed=settings.seed,
-        report_to="none",
+        report_to=list(settings.report_to) or "none",
         remove_unused_columns=False,  # the packed forward takes what the model's own does not name
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        disable_tqdm=not shows_bars(),
         **recipe.schedule,
         **precision.flags,
     )

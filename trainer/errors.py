@@ -23,3 +23,7 @@ class OutOfMemory(TrainerError):
 
 class OutputError(TrainerError):
     """The output directory holds something that this run would harm, or can't be written."""
+
+
+class LossNotFinite(TrainerError):
+    """The weights have gone astray: there is nothing to learn from here on."""

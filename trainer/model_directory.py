@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import BaseUnavailable, OutputError
 from trainer.story_format import FormatError, StoryCodec, StoryFormat
@@ -39,11 +39,7 @@ def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_f
         eos_token=story_format.tag(None),
         model_max_length=model.config.n_positions,
     )
-    # Under some 50M parameters the tail of the distribution is words that do not exist; a lower temperature leaves it out.
-    temperature = 0.6 if model.num_parameters() < SMALL else 0.8
-    model.generation_config = GenerationConfig(
-        **SAMPLING, temperature=temperature, bos_token_id=end, eos_token_id=end, pad_token_id=end
-    )
+    model.generation_config = GenerationConfig(**sampling_of(model), bos_token_id=end, eos_token_id=end, pad_token_id=end)
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix="being-written-") as name:
             staged = Path(name)
@@ -60,6 +56,12 @@ def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_f
             f"The model can't be written to {out} ({str(error)[:120]}). Its last checkpoint is kept: make room, and give the "
             "same command again."
         ) from error
+
+
+def sampling_of(model: GPT2LMHeadModel) -> dict[str, Any]:
+    """How a model of this size tells best, as `generate` and generation_config.json have it."""
+    # Under some 50M parameters the tail of the distribution is words that do not exist; a lower temperature leaves it out.
+    return {**SAMPLING, "temperature": 0.6 if model.num_parameters() < SMALL else 0.8}
 
 
 def open_model(directory: Path) -> tuple[GPT2LMHeadModel, StoryCodec]:

@@ -100,7 +100,7 @@ def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) ->
 def _identity(settings: TrainSettings) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them."""
     fields = dataclasses.asdict(settings)
-    for name in ("out", "resume", "threads", "save_steps", "eval_steps"):
+    for name in ("out", "resume", "threads", "save_steps", "eval_steps", "report_to"):
         del fields[name]
     recipe = recipe_of(settings)
     fields |= {"optimizer": settings.chosen_optimizer, "epochs": recipe.epochs, "batch_size": recipe.batch_size}

@@ -44,6 +44,21 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype) -> Generator[None]
         model.set_attn_implementation("sdpa")
 
 
+@contextmanager
+def as_published(model: GPT2LMHeadModel) -> Generator[None]:
+    """Inside, a model that is being taught is as whoever loads it will have it: it generates, and drops nothing."""
+    taught, attention, was_training = model.__dict__.pop("forward", None), model.config._attn_implementation, model.training  # pyright: ignore[reportPrivateUsage]
+    model.set_attn_implementation("sdpa")
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        model.set_attn_implementation(attention or "sdpa")
+        if taught is not None:
+            model.forward = taught
+
+
 def _fuse_gelu(model: GPT2LMHeadModel) -> None:
     """GPT-2's gelu_new is six operations; this is the same function in one. The config keeps the name that others read."""
     if model.config.activation_function in ("gelu_new", "gelu_pytorch_tanh"):

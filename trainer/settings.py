@@ -54,6 +54,10 @@ class TrainSettings:
     """Steps between checkpoints."""
     eval_steps: int = 200
     """Steps between held-out losses."""
+    patience: int | None = None
+    """Stop after so many evaluations without a lower held-out loss. Default: never. The best weights are kept either way."""
+    report_to: tuple[str, ...] = ()
+    """Where Trainer reports to beside report.md: tensorboard, wandb and others; their package has to be installed."""
     seed: int = 1
     """Of weights, order, dropout and prompts."""
     resume: Literal["auto", "never"] = "auto"
@@ -73,6 +77,7 @@ class TrainSettings:
         _check("held-out", self.held_out, 0, 0.9)
         _check("save-steps", self.save_steps, 1)
         _check("eval-steps", self.eval_steps, 1)
+        _check("patience", self.patience, 1)
         _check("seed", self.seed, 0, 2**32 - 1)
         _check("threads", self.threads, 1)
         if self.max_steps != -1:

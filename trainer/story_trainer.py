@@ -7,43 +7,81 @@ stories rather than batches; Ctrl-C and SIGTERM save after the step in hand.
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import SafetensorError
+from safetensors.torch import save_model
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from trainer import checkpoints
-from trainer.errors import OutputError
+from trainer.errors import LossNotFinite, OutputError
 from trainer.evaluation import Score
+from trainer.processes import anywhere, process_count
 
 if TYPE_CHECKING:
     from trainer.evaluation import HeldOut
+    from trainer.watching import Meter
 
 _STAGING = "being-written"
+BEST = "best"
+"""The directory, beside the checkpoints, of the weights with the lowest held-out loss."""
 
 
 class StoryTrainer(Trainer):
     """A Trainer for packed rows of stories."""
 
-    def __init__(self, *, held_out: HeldOut | None, keep: int = 2, **kwargs: Any) -> None:
-        """`keep` checkpoints stay on disk; `held_out` is scored at each evaluation."""
+    def __init__(self, *, held_out: HeldOut | None, meter: Meter | None = None, keep: int = 2, **kwargs: Any) -> None:
+        """`keep` checkpoints stay on disk; `held_out` is scored at each evaluation; `meter` measures the speed for the log."""
         super().__init__(eval_dataset=cast("Any", held_out), **kwargs)
         self._held_out = held_out
+        self._meter = meter
         self._keep = keep
         self._staging: Path | None = None
+        self.remove_callback(PrinterCallback)  # who teaches brings its own way to tell of it
+        self.remove_callback(ProgressCallback)
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
         return SequentialSampler(cast("Any", self.train_dataset))  # the rows are shuffled by their data set
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the speed to what is logged. Raises LossNotFinite before anything of such a model is saved."""
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise self._not_finite()
+            if self._meter is not None:
+                logs |= self._meter.read(self.state.global_step)
+        super().log(logs, start_time)
+
+    def _not_finite(self) -> LossNotFinite:
+        rate = self.args.learning_rate
+        return LossNotFinite(
+            f"At step {self.state.global_step} the loss is no number any more: a learning rate of {rate:g} is too high. The "
+            f"last checkpoint before is kept. Start over with --learning-rate {rate / 10:g} and --resume never, or look for a "
+            "rate with lr-find."
+        )
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Score the held-out stories; logged and handed to callbacks as Trainer does."""
+        """Score the held-out stories; logged and handed to callbacks as Trainer does. The best weights so far are kept."""
+        with self._meter.aside() if self._meter else nullcontext():
+            return self._evaluate_stories(metric_key_prefix)
+
+    def _evaluate_stories(self, metric_key_prefix: str) -> dict[str, float]:
         if self._held_out is None:
             return {}
         total = sum(self._held_out.score(cast("Any", self.model)), Score(0.0, 0, 0, 0))
@@ -52,14 +90,34 @@ class StoryTrainer(Trainer):
             f"{metric_key_prefix}_bits_per_byte": total.bits_per_byte,
         }
         self.log(metrics)
+        if self.state.best_metric is None or total.nats_per_token < self.state.best_metric:
+            self._keep_best()
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _keep_best(self) -> None:
+        """Keep the weights as they are now beside the checkpoints."""
+        if not self.args.should_save:
+            return
+        directory = Path(cast("str", self.args.output_dir))
+        staged = directory / f"{BEST}-being-written"
+        shutil.rmtree(staged, ignore_errors=True)
+        with self._said_in_words(directory / BEST):
+            staged.mkdir(parents=True)
+            save_model(cast("Any", self.accelerator.unwrap_model(cast("Any", self.model))), str(staged / "model.safetensors"))
+            checkpoints.publish(staged, directory / BEST)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging) if self._staging else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Have Trainer write into a staging directory, then publish what it wrote."""
+        """Have Trainer write into a staging directory, then publish what it wrote. Raises LossNotFinite for broken weights."""
+        with self._meter.aside() if self._meter else nullcontext():
+            if not all(bool(parameter.isfinite().all()) for parameter in cast("Any", self.model).parameters()):
+                raise self._not_finite()
+            self._save_staged(model, trial)
+
+    def _save_staged(self, model: Any, trial: Any) -> None:
         directory = Path(cast("str", self.args.output_dir))
         name = f"checkpoint-{self.state.global_step}"
         self._staging = directory / _STAGING
@@ -68,20 +126,26 @@ class StoryTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         staged = self._staging / name
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                checkpoints.publish(staged, directory / name)
-                checkpoints.keep_newest(directory, self._keep, directory / name)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
-            raise OutputError(
-                f"{directory / name} can't be written ({str(error).splitlines()[0][:120]}). The last whole checkpoint is kept: "
-                "make room, and give the same command again."
-            ) from error
+            with self._said_in_words(directory / name):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    checkpoints.publish(staged, directory / name)
+                    checkpoints.keep_newest(directory, self._keep, directory / name)
         finally:
             self._staging = None
             if self.args.should_save:
                 shutil.rmtree(staged.parent, ignore_errors=True)
+
+    @contextmanager
+    def _said_in_words(self, what: Path) -> Generator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+            raise OutputError(
+                f"{what} can't be written ({str(error).splitlines()[0][:120]}). The last whole checkpoint is kept: "
+                "make room, and give the same command again."
+            ) from error
 
 
 class StopCleanly(TrainerCallback):
@@ -107,8 +171,13 @@ class StopCleanly(TrainerCallback):
         self.asked = signal.Signals(number)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Turn the request into Trainer's own flags."""
-        if self.asked is not None:
+        """Turn the request into Trainer's own flags; several processes agree on it every tenth step."""
+        asked = self.asked is not None
+        if process_count() > 1:
+            asked = state.global_step % 10 == 0 and anywhere(asked)
+            if asked and self.asked is None:
+                self.asked = signal.SIGTERM
+        if asked:
             control.should_save = True
             control.should_training_stop = True
 

@@ -30,9 +30,13 @@ from trainer.packed_model import taught_packed
 from trainer.processes import as_the_first_says, is_first, process_count
 from trainer.recipe import Recipe, recipe_of
 from trainer.rows import PaddedLines, StoryRows, StoryTokens, collate
+from trainer.samples import TellStories
 from trainer.settings import TrainSettings
-from trainer.story_trainer import AfterSave, StopCleanly, StoryTrainer
+from trainer.speed import flops_per_token, matrix_rate
+from trainer.story_format import StoryCodec
+from trainer.story_trainer import BEST, AfterSave, StopCleanly, StoryTrainer
 from trainer.talking import bar, say
+from trainer.watching import Meter, StopWhenWorse, Watch, evaluations_since_best
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -57,6 +61,7 @@ class Work:
 
     settings: TrainSettings
     recipe: Recipe
+    codec: StoryCodec
     rows: StoryRows
     held_out: HeldOut | None
     numbers: Precision
@@ -66,9 +71,9 @@ class Work:
 def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: Callable[[], GPT2LMHeadModel]) -> Taught:
     """All steps that are left. Raises OutOfMemory when not even one row fits, OutputError and OSError when nothing is saved."""
     model = new_model()
-    if plan.checkpoint is not None and (curve := _curve_if_taught(plan.checkpoint)) is not None:
+    if plan.checkpoint is not None and (curve := _curve_if_taught(settings, plan.checkpoint)) is not None:
         _load_weights(model, plan.checkpoint)
-        return Taught(model, Progress(curve, plan.seconds_before), 0)
+        return Taught(_best(settings.out, model, curve), Progress(curve, plan.seconds_before), 0)
     work = _work(settings, lessons)
     _say_rows(work, model)
     while True:
@@ -98,7 +103,7 @@ def _work(settings: TrainSettings, lessons: Lessons) -> Work:
     numbers = precision()
     say(f"Number format: {numbers.reason}")
     device = arguments(settings, numbers, Layout(1), evaluated=False).device
-    return Work(settings, recipe, rows, held_out, numbers, device)
+    return Work(settings, recipe, lessons.codec, rows, held_out, numbers, device)
 
 
 def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
@@ -115,8 +120,11 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
             train_dataset=work.rows,
             data_collator=collate,
             held_out=work.held_out,
-            callbacks=[stop],
+            meter=(meter := _meter(work, model)),
+            callbacks=[Watch(meter), stop, TellStories(work.codec, settings.out)],
         )
+        if settings.patience:
+            trainer.add_callback(StopWhenWorse(settings.patience))
         started_s = time.monotonic()
 
         def record() -> Progress:
@@ -131,7 +139,31 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
     if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
         say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(settings)}")
         return Taught(model, record(), 128 + int(stop.asked))
-    return Taught(model, record(), 0)
+    progress = record()
+    return Taught(_best(settings.out, model, progress.curve), progress, 0)
+
+
+def _meter(work: Work, model: GPT2LMHeadModel) -> Meter:
+    """Measures the machine's matrix products for a moment, for the limit."""
+    lengths = work.rows.lengths()
+    rows = work.recipe.batch_size * work.settings.accumulate * process_count()
+    limit = matrix_rate(work.device, work.numbers.dtype) / flops_per_token(model, lengths) * process_count()
+    return Meter(sum(lengths) / len(work.rows) * rows, limit, work.device)
+
+
+def _best(out: Path, model: GPT2LMHeadModel, curve: list[dict[str, Any]]) -> GPT2LMHeadModel:
+    """The weights of the lowest held-out loss, where those are not the last ones."""
+    best = out / "checkpoints" / BEST
+    if not evaluations_since_best(curve) or checkpoints.fault(best):
+        return model
+    entries = [entry for entry in curve if "eval_loss" in entry]
+    lowest = min(entries, key=lambda entry: entry["eval_loss"])
+    say(
+        f"The held-out loss was lowest at step {lowest['step']} ({lowest['eval_loss']:.3f}; {entries[-1]['eval_loss']:.3f} at "
+        "the end): those weights are the model's."
+    )
+    _load_weights(model, best)
+    return model
 
 
 def _choose_layout(work: Work, model: GPT2LMHeadModel) -> Layout:
@@ -171,13 +203,15 @@ def _load_weights(model: GPT2LMHeadModel, checkpoint: Path) -> None:
     load_model(model, checkpoint / "model.safetensors")
 
 
-def _curve_if_taught(checkpoint: Path) -> list[dict[str, Any]] | None:
+def _curve_if_taught(settings: TrainSettings, checkpoint: Path) -> list[dict[str, Any]] | None:
     """The log of a training that was cut off after its last step, before its model was written; None for any other.
 
     Trainer would take one step more than it was told to.
     """
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state["log_history"] if state["global_step"] >= state["max_steps"] else None
+    curve = state["log_history"]
+    enough = settings.patience is not None and evaluations_since_best(curve) >= settings.patience
+    return curve if enough or state["global_step"] >= state["max_steps"] else None
 
 
 def _say_rows(work: Work, model: GPT2LMHeadModel) -> None:

@@ -7,13 +7,14 @@ models/NAME/training.json    the settings it was started with, and the curve so 
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.base import check_base, load_model
-from trainer.errors import OutputError
+from trainer.errors import BadSetting, OutputError
 from trainer.lessons import prepare
 from trainer.material import digest_of
-from trainer.output import claim_output, inspect_output, write_record
+from trainer.output import claim_output, inspect_output, python, write_record
 from trainer.processes import is_first, wait_for_all
 from trainer.recipe import recipe_of
 from trainer.settings import TrainSettings, set_threads
@@ -31,6 +32,7 @@ def train(settings: TrainSettings) -> int:
     """
     set_threads(settings.threads)
     check_base(settings.base)
+    check_reporters(settings.report_to)
     texts = read_texts(settings.data, say)
     plan = inspect_output(settings, digest_of(texts))
     if plan.finished:
@@ -67,3 +69,13 @@ def train(settings: TrainSettings) -> int:
         ) from error
     wait_for_all()
     return taught.status
+
+
+def check_reporters(names: tuple[str, ...]) -> None:
+    """Find out whether Trainer can report there before anything slow is done. Raises BadSetting."""
+    for name in names:
+        if name in ("none", "all") or importlib.util.find_spec(name) is None:
+            raise BadSetting(
+                f"--report-to {name}: there is no such package here. Install it first, as in "
+                f"{python()} -m pip install tensorboard for --report-to tensorboard."
+            )

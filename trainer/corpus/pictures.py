@@ -1,36 +1,35 @@
-"""The pictures of a corpus: how long its stories are, how its genres balance, which genre is taken for which.
-
-Drawn by matplotlib without a display. The same figures give the same bytes: no date and no version is written into a file.
-"""
+"""The pictures of a corpus: how long its stories are, how its genres balance, which genre is taken for which."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.drawing import INK, figure, save
+
 if TYPE_CHECKING:
     from trainer.corpus.scores import Scores
 
-_INK, _PAPER = "#1f3b57", "Blues"
+_PAPER = "Blues"
 
 
 def draw_lengths(path: Path, words: NDArray[np.int64]) -> None:
     """A histogram of the stories' words; the longest hundredth is drawn into the last bar."""
-    figure, axes = _figure(7, 3.2)
+    picture, axes = figure(7, 3.2)
     most = float(np.quantile(words, 0.99)) if len(words) else 1.0
-    axes.hist(np.minimum(words, most), bins=40, color=_INK)
+    axes.hist(np.minimum(words, most), bins=40, color=INK)
     axes.set(title=f"Length of {len(words):,} stories", xlabel="words", ylabel="stories")
-    _save(figure, path)
+    save(picture, path)
 
 
 def draw_genres(path: Path, sources: Mapping[str, Mapping[str, int]]) -> None:
     """How many stories each genre has, and from which sources: {source: {genre: stories}}."""
     genres = sorted({genre for counts in sources.values() for genre in counts})
-    figure, axes = _figure(7, 0.9 + 0.34 * max(3, len(genres)))
+    picture, axes = figure(7, 0.9 + 0.34 * max(3, len(genres)))
     left = np.zeros(len(genres))
     for name, counts in sources.items():
         stories = np.array([counts.get(genre, 0) for genre in genres])
@@ -39,7 +38,7 @@ def draw_genres(path: Path, sources: Mapping[str, Mapping[str, int]]) -> None:
     axes.invert_yaxis()
     axes.set(title="Stories of each genre", xlabel="stories")
     axes.legend(fontsize="small")
-    _save(figure, path)
+    save(picture, path)
 
 
 def draw_confusion(path: Path, scores: Scores) -> None:
@@ -47,7 +46,7 @@ def draw_confusion(path: Path, scores: Scores) -> None:
     counts = np.array(scores.confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     size = 2 + 0.62 * len(scores.genres)
-    figure, axes = _figure(size + 0.8, size)
+    picture, axes = figure(size + 0.8, size)
     axes.imshow(shares, cmap=_PAPER, vmin=0, vmax=1)
     axes.set_xticks(range(len(scores.genres)), scores.genres, rotation=45, ha="right", fontsize="small")
     axes.set_yticks(range(len(scores.genres)), scores.genres, fontsize="small")
@@ -60,16 +59,4 @@ def draw_confusion(path: Path, scores: Scores) -> None:
         xlabel="tagged as",
         ylabel="is",
     )
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """A figure in inches and its axes, drawn to a file and nowhere else."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    return figure, figure.subplots()
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, metadata={"Software": None})
+    save(picture, path)
