@@ -1,4 +1,4 @@
-"""`python -m trainer corpus | grammar | train | evaluate | bench`: make stories to learn from, teach a model, measure both."""
+"""`python -m trainer corpus | grammar | train | evaluate | lr-find | bench`: make stories, teach a model, measure it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from typing import Annotated
 import tyro
 
 from trainer.errors import TrainerError
-from trainer.settings import BenchSettings, CorpusSettings, EvaluateSettings, GrammarSettings, TrainSettings
+from trainer.settings import (
+    BenchSettings,
+    CorpusSettings,
+    EvaluateSettings,
+    GrammarSettings,
+    LrFindSettings,
+    TrainSettings,
+)
+from trainer.settings_file import with_file
 
 Command = (
     Annotated[CorpusSettings, tyro.conf.subcommand("corpus")]
     | Annotated[GrammarSettings, tyro.conf.subcommand("grammar")]
     | Annotated[TrainSettings, tyro.conf.subcommand("train")]
     | Annotated[EvaluateSettings, tyro.conf.subcommand("evaluate")]
+    | Annotated[LrFindSettings, tyro.conf.subcommand("lr-find")]
     | Annotated[BenchSettings, tyro.conf.subcommand("bench")]
 )
 
@@ -24,7 +33,10 @@ Command = (
 def main(args: list[str] | None = None) -> int:
     """Run one command; the exit status. A TrainerError is one line on stderr and status 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    args = sys.argv[1:] if args is None else args
     try:
+        if args[:1] == ["train"]:
+            args = with_file(args, TrainSettings)
         settings = tyro.cli(
             Command,  # pyright: ignore[reportArgumentType] (a union is a form that tyro reads)
             prog="python -m trainer",
@@ -47,7 +59,10 @@ def main(args: list[str] | None = None) -> int:
         return 130
 
 
-def run(settings: CorpusSettings | GrammarSettings | TrainSettings | EvaluateSettings | BenchSettings) -> int:
+AnySettings = CorpusSettings | GrammarSettings | TrainSettings | EvaluateSettings | LrFindSettings | BenchSettings
+
+
+def run(settings: AnySettings) -> int:
     """Run the command of these settings, whose imports are its own."""
     match settings:
         case CorpusSettings():
@@ -66,6 +81,10 @@ def run(settings: CorpusSettings | GrammarSettings | TrainSettings | EvaluateSet
             from trainer.evaluate import evaluate
 
             return evaluate(settings)
+        case LrFindSettings():
+            from trainer.lr_find import lr_find
+
+            return lr_find(settings)
         case BenchSettings():
             from trainer.bench import bench
 

@@ -174,7 +174,7 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
         model.to(arguments(train, numbers, Layout(1), evaluated=False).device)  # pyright: ignore[reportArgumentType]
         layout = Layout(chosen.batch_size)
         if not chosen.line_tokens:
-            layout, _ = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block)
+            layout = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block).layout
         args = arguments(train, numbers, layout, evaluated=False)
         lengths = rows.lengths()
         turns = _turns(pipe, sum(lengths) / len(rows) * chosen.batch_size, flops_per_token(model, lengths))

@@ -27,3 +27,7 @@ class OutputError(TrainerError):
 
 class LossNotFinite(TrainerError):
     """The weights have gone astray: there is nothing to learn from here on."""
+
+
+class CheckpointMismatch(TrainerError):
+    """A checkpoint's weights are not of the model that is being taught."""

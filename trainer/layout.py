@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,11 @@ class Layout:
     """Rows at once; a divisor of the batch size."""
     checkpointing: bool = False
     """Whether activations are computed again rather than kept."""
+    lora_rank: int = 0
+    """Of the matrices that are taught beside the weights; 0 teaches the weights themselves."""
 
     def smaller(self, batch_size: int) -> Layout | None:
         """The next that needs less memory; None when there is none."""
         if self.micro_batch > 1:
-            return Layout(max(n for n in range(1, self.micro_batch) if batch_size % n == 0), self.checkpointing)
-        return None if self.checkpointing else Layout(1, True)
+            return replace(self, micro_batch=max(n for n in range(1, self.micro_batch) if batch_size % n == 0))
+        return None if self.checkpointing else replace(self, checkpointing=True)

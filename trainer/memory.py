@@ -48,8 +48,7 @@ class Needs:
 
 def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, processes: int = 1) -> Needs:
     """Predicted from the shapes. fp32 throughout but for activations on CUDA, which are in half of it."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = sum(parameter.numel() for parameter in trained)
+    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     matrices = sum(parameter.numel() for parameter in model.transformer.h.parameters() if parameter.ndim == 2)
     moments = 8 * size - (4 * matrices if optimizer == "muon" else 0)
     config = model.config
@@ -58,13 +57,20 @@ def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, pr
     layers = config.n_layer
     width = config.n_embd
     kept = layers + _KEPT_PER_LAYER if layout.checkpointing else layers * _KEPT_PER_LAYER
-    vocabulary = model.lm_head.weight.numel()
+    vocabulary = config.vocab_size * width
     return Needs(
         gradients=4 * size * (2 if processes > 1 else 1),  # with several processes, once more in the buckets they exchange
         optimizer=moments,
-        head=4 * vocabulary * 2 + 4 * min(tokens, _LOGIT_TOKENS) * config.vocab_size,
+        head=_head(layout, tokens, vocabulary, config.vocab_size),
         activations=tokens * width * number * kept,
     )
+
+
+def _head(layout: Layout, tokens: int, weights: int, vocabulary: int) -> int:
+    """The logits in memory, and two gradients of the head's weights; with LoRA all logits and theirs, and no such gradient."""
+    if layout.lora_rank:
+        return 3 * 4 * tokens * vocabulary
+    return 2 * 4 * weights + 4 * min(tokens, _LOGIT_TOKENS) * vocabulary
 
 
 @dataclass(frozen=True)
@@ -84,29 +90,44 @@ class Memory:
         return cls(psutil.virtual_memory().available, psutil.Process().memory_info().rss)
 
 
-def layouts(batch_size: int, block: int, device: torch.device) -> Iterator[Layout]:
+def layouts(batch_size: int, block: int, device: torch.device, lora_rank: int = 0) -> Iterator[Layout]:
     """From the one that is fastest where memory is no matter to the one that needs the least."""
     most = batch_size if device.type == "cuda" else max(1, _CPU_TOKENS // block)
-    layout: Layout | None = Layout(max(n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= most))
+    rows = max(n for n in range(1, batch_size + 1) if batch_size % n == 0 and n <= most)
+    layout: Layout | None = Layout(rows, lora_rank=lora_rank)
     while layout is not None:
         yield layout
         layout = layout.smaller(batch_size)
 
 
-def choose(model: GPT2LMHeadModel, optimizer: str, batch_size: int, block: int, processes: int = 1) -> tuple[Layout, str]:
-    """The first layout that is predicted to fit, or else the smallest; and a sentence that says what and why."""
+@dataclass(frozen=True)
+class Choice:
+    """A layout, whether it is predicted to fit, and a sentence with the figures."""
+
+    layout: Layout
+    fits: bool
+    sentence: str
+
+
+def choose(
+    model: GPT2LMHeadModel, optimizer: str, batch_size: int, block: int, processes: int = 1, lora_rank: int = 0
+) -> Choice:
+    """The first layout that is predicted to fit, or else the smallest."""
     memory = Memory.now(model.device)
-    layout = Layout(1)
-    for layout in layouts(batch_size, block, model.device):
+    *larger, smallest = layouts(batch_size, block, model.device, lora_rank)
+    for layout in larger:
         needed = needs(model, optimizer, layout, block, processes)
         if needed.total < _USABLE * memory.free:
-            return layout, _sentence(layout, batch_size, needed, memory, "")
-    needed = needs(model, optimizer, layout, block, processes)
-    return layout, _sentence(layout, batch_size, needed, memory, " That may not fit: --lora-rank 16 needs far less.")
+            return Choice(layout, True, _sentence(layout, batch_size, needed, memory))
+    needed = needs(model, optimizer, smallest, block, processes)
+    fits = needed.total < _USABLE * memory.free
+    sentence = _sentence(smallest, batch_size, needed, memory)
+    return Choice(smallest, fits, sentence if fits else f"{sentence} That may not fit.")
 
 
-def _sentence(layout: Layout, batch_size: int, needed: Needs, memory: Memory, warning: str) -> str:
+def _sentence(layout: Layout, batch_size: int, needed: Needs, memory: Memory) -> str:
     again = ", activations computed again" if layout.checkpointing else ""
+    lora = f", LoRA of rank {layout.lora_rank}" if layout.lora_rank else ""
     parts = ", ".join(
         f"{name} {size / GB:.1f}"
         for name, size in (
@@ -119,5 +140,5 @@ def _sentence(layout: Layout, batch_size: int, needed: Needs, memory: Memory, wa
     )
     return (
         f"Memory: {(memory.taken + needed.total) / GB:.1f} GB predicted ({parts}), {memory.free / GB:.1f} GB free; "
-        f"{layout.micro_batch} of {batch_size} rows at once{again}.{warning}"
+        f"{layout.micro_batch} of {batch_size} rows at once{again}{lora}."
     )

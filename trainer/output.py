@@ -88,6 +88,9 @@ def claim_output(settings: TrainSettings, plan: Plan) -> None:
 def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) -> None:
     now, then = _identity(settings), {**_BEFORE_IT_WAS_A_SETTING, **record["settings"]}
     changes = [f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in now if now[name] != then.get(name)]
+    layout = _layout(record)
+    if layout and settings.lora_rank not in (None, layout.lora_rank):  # what was not asked for was chosen by the memory
+        changes.append(f"lora_rank was {layout.lora_rank} and is {settings.lora_rank}")
     if record.get("digest", digest) != digest:
         changes.append("the texts of --data have changed")
     if changes:
@@ -100,7 +103,7 @@ def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) ->
 def _identity(settings: TrainSettings) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them."""
     fields = dataclasses.asdict(settings)
-    for name in ("out", "resume", "threads", "save_steps", "eval_steps", "report_to"):
+    for name in ("out", "resume", "threads", "save_steps", "eval_steps", "report_to", "config", "lora_rank"):
         del fields[name]
     recipe = recipe_of(settings)
     fields |= {"optimizer": settings.chosen_optimizer, "epochs": recipe.epochs, "batch_size": recipe.batch_size}
@@ -123,7 +126,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 def _layout(record: dict[str, Any]) -> Layout | None:
     """The layout of a record; one from before there were layouts was of whole batches, and dropout is drawn by the layout."""
     if layout := record.get("layout"):
-        return Layout(int(layout["micro_batch"]), bool(layout["checkpointing"]))
+        return Layout(int(layout["micro_batch"]), bool(layout["checkpointing"]), int(layout["lora_rank"]))
     return Layout(int(record["settings"]["batch_size"])) if record["curve"] and "layout" not in record else None
 
 
@@ -153,7 +156,7 @@ def command_line(settings: TrainSettings) -> str:
     words = [python(), "-m", "trainer", "train"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value == field.default or field.name == "resume":
+        if value == field.default or field.name in ("resume", "config"):
             continue
         parts = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
         words += [f"--{field.name.replace('_', '-')}", *parts]

@@ -12,10 +12,12 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
+from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutput
 
 from trainer import packed_attention
 from trainer.cheap_dropout import use_cheap_dropout
+from trainer.lora import inner
 from trainer.packed_attention import Stories
 from trainer.packing import IGNORED
 from trainer.story_loss import summed_loss
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype) -> Generator[None]:
     """Inside, the model takes packed rows and gives the mean loss of their labels, computed in `dtype` on its device.
 
-    Where packed attention does not work, the rows go through transformers' own masked attention.
+    Where packed attention does not work, the rows go through transformers' own masked attention. With LoRA around it the model
+    is one of peft's, and what is changed is the GPT-2 in it.
     """
+    model = inner(model)
     _fuse_gelu(model)
     if model.device.type == "cpu":
         use_cheap_dropout(model)
@@ -47,13 +51,14 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype) -> Generator[None]
 @contextmanager
 def as_published(model: GPT2LMHeadModel) -> Generator[None]:
     """Inside, a model that is being taught is as whoever loads it will have it: it generates, and drops nothing."""
-    taught, attention, was_training = model.__dict__.pop("forward", None), model.config._attn_implementation, model.training  # pyright: ignore[reportPrivateUsage]
+    whole, model = model, inner(model)
+    taught, attention, was_training = model.__dict__.pop("forward", None), model.config._attn_implementation, whole.training  # pyright: ignore[reportPrivateUsage]
     model.set_attn_implementation("sdpa")
-    model.eval()
+    whole.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        whole.train(was_training)
         model.set_attn_implementation(attention or "sdpa")
         if taught is not None:
             model.forward = taught
@@ -81,6 +86,10 @@ def _forward(
     if labels is None:
         return CausalLMOutput(logits=self.lm_head(hidden))
     wanted = labels[:, 1:].flatten()
-    total = summed_loss(hidden[:, :-1].flatten(0, 1), self.lm_head.weight, wanted)
+    before = hidden[:, :-1].flatten(0, 1)
+    if type(self.lm_head) is nn.Linear:
+        total = summed_loss(before, self.lm_head.weight, wanted)
+    else:  # LoRA teaches some rows of it
+        total = functional.cross_entropy(self.lm_head(before).float(), wanted, ignore_index=IGNORED, reduction="sum")
     asked = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
     return CausalLMOutput(loss=total / asked)

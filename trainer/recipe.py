@@ -43,7 +43,7 @@ def _ours(settings: TrainSettings) -> Recipe:
     return Recipe(
         epochs=_given(settings.epochs, 3),
         batch_size=_given(settings.batch_size, 8),
-        learning_rate=_given(settings.learning_rate, 1e-3 if settings.new_weights else 1e-4),
+        learning_rate=_given(settings.learning_rate, 1e-3 if settings.new_weights or settings.lora_rank else 1e-4),
         dropout=_given(settings.dropout, 0.1),
         attention_dropout=0.0,
         schedule={

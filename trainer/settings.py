@@ -43,9 +43,11 @@ class TrainSettings:
     passage_tokens: int | None = None
     """Cut texts into passages of at most so many tokens. Default: as fits a row."""
     learning_rate: float | None = None
-    """The highest learning rate. Default: 1e-4 for a base that was taught already, 1e-3 for new weights."""
+    """The highest learning rate. Default: 1e-4 for a base that was taught already, 1e-3 for new weights and with LoRA."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     """muon learns more in each step from new weights, adamw is what taught weights were taught by; auto chooses so."""
+    lora_rank: int | None = None
+    """Teach LoRA matrices of this rank, for large bases; 0 teaches all weights. Default: all where they fit, else 16."""
     dropout: float | None = None
     """Dropout while training. Default: 0.1."""
     held_out: float = 0.05
@@ -64,6 +66,8 @@ class TrainSettings:
     """auto goes on from the newest whole checkpoint in OUT; never starts over and deletes what this trainer wrote there."""
     threads: int | None = None
     """CPU threads. Default: as torch chooses."""
+    config: Path | None = None
+    """A TOML file of these settings; what the command line says goes before it."""
 
     def __post_init__(self) -> None:
         """Raise BadSetting for what no training can have."""
@@ -77,6 +81,9 @@ class TrainSettings:
         _check("held-out", self.held_out, 0, 0.9)
         _check("save-steps", self.save_steps, 1)
         _check("eval-steps", self.eval_steps, 1)
+        _check("lora-rank", self.lora_rank, 0, 1024)
+        if self.lora_rank and (self.new_weights or self.optimizer == "muon"):
+            raise BadSetting("--lora-rank is for a --base that was taught already, with adamw: new weights are taught whole.")
         _check("patience", self.patience, 1)
         _check("seed", self.seed, 0, 2**32 - 1)
         _check("threads", self.threads, 1)
@@ -121,6 +128,45 @@ class EvaluateSettings:
         _check("held-out-only", self.held_out_only, 0, 0.9)
         _check("passage-tokens", self.passage_tokens, 16)
         _check("max-stories", self.max_stories, 0)
+        _check("threads", self.threads, 1)
+
+
+@dataclass(frozen=True)
+class LrFindSettings:
+    """The loss while the learning rate rises step by step: a picture, and a rate to begin with."""
+
+    data: tuple[str, ...] = ("stories:",)
+    """What to learn from, as for train."""
+    base: str = "gpt2"
+    """What to start from, as for train."""
+    out: Path = Path("lr-find.png")
+    """Where to draw the sweep."""
+    genres: tuple[str, ...] = ()
+    """The genres to teach, as for train."""
+    lowest: float = 1e-6
+    """The rate of the first step."""
+    highest: float = 0.3
+    """The rate of the last one, if the loss does not go away before."""
+    steps: int = 100
+    """Steps of the sweep."""
+    batch_size: int | None = None
+    """Rows in a step. Default: 8, as for train."""
+    block_size: int | None = None
+    """Tokens in a row. Default: the base's context."""
+    optimizer: Literal["auto", "adamw", "muon"] = "auto"
+    """As for train."""
+    seed: int = 1
+    """Of weights, order, dropout and prompts."""
+    json: bool = False
+    """Print one line of JSON, last on stdout."""
+    threads: int | None = None
+    """CPU threads. Default: as torch chooses."""
+
+    def __post_init__(self) -> None:
+        """Raise BadSetting for what no sweep can have."""
+        _check("lowest", self.lowest, 1e-12, 1)
+        _check("highest", self.highest, self.lowest * 10, 100)
+        _check("steps", self.steps, 10)
         _check("threads", self.threads, 1)
 
 

@@ -180,6 +180,11 @@ class StoryCodec:
         tokenizer.encode_special_tokens = True
         self._separator = self.encode_text("\n")
 
+    @property
+    def special_ids(self) -> list[int]:
+        """The tokens of the end and of all tags."""
+        return sorted({self.end_id, *self._tag_ids.values()})
+
     def tag_id(self, genre: str | None) -> int:
         """The token that opens a story of this genre."""
         return self.end_id if genre is None else self._tag_ids[genre]

@@ -17,7 +17,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import SafetensorError
-from safetensors.torch import save_model
 from torch.utils.data import SequentialSampler
 from transformers import (
     PrinterCallback,
@@ -33,6 +32,7 @@ from trainer import checkpoints
 from trainer.errors import LossNotFinite, OutputError
 from trainer.evaluation import Score
 from trainer.processes import anywhere, process_count
+from trainer.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from trainer.evaluation import HeldOut
@@ -103,12 +103,17 @@ class StoryTrainer(Trainer):
         staged = directory / f"{BEST}-being-written"
         shutil.rmtree(staged, ignore_errors=True)
         with self._said_in_words(directory / BEST):
-            staged.mkdir(parents=True)
-            save_model(cast("Any", self.accelerator.unwrap_model(cast("Any", self.model))), str(staged / "model.safetensors"))
+            save_weights(cast("Any", self.model), staged)
             checkpoints.publish(staged, directory / BEST)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        save_weights(cast("Any", self.model), Path(cast("str", output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_weights(cast("Any", self.model), Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Have Trainer write into a staging directory, then publish what it wrote. Raises LossNotFinite for broken weights."""

@@ -23,8 +23,9 @@ from trainer.errors import OutOfMemory
 from trainer.evaluation import HeldOut
 from trainer.layout import Layout
 from trainer.lessons import Lessons
+from trainer.lora import DEFAULT_RANK, merged
 from trainer.material import spread
-from trainer.memory import choose
+from trainer.memory import Choice, choose
 from trainer.output import Plan, Progress, command_line, write_record
 from trainer.packed_model import taught_packed
 from trainer.processes import as_the_first_says, is_first, process_count
@@ -37,6 +38,7 @@ from trainer.story_format import StoryCodec
 from trainer.story_trainer import BEST, AfterSave, StopCleanly, StoryTrainer
 from trainer.talking import bar, say
 from trainer.watching import Meter, StopWhenWorse, Watch, evaluations_since_best
+from trainer.weights import load_weights
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -53,6 +55,7 @@ class Taught:
     progress: Progress
     status: int
     """0 when it is taught, 128 and the signal when it was stopped."""
+    layout: Layout | None
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,40 @@ class Work:
     numbers: Precision
     device: torch.device
 
+    def with_lora(self, rank: int) -> Work:
+        """The same with LoRA, whose learning rate is its own."""
+        settings = replace(self.settings, lora_rank=rank)
+        return replace(self, settings=settings, recipe=recipe_of(settings))
 
-def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: Callable[[], GPT2LMHeadModel]) -> Taught:
-    """All steps that are left. Raises OutOfMemory when not even one row fits, OutputError and OSError when nothing is saved."""
-    model = new_model()
+
+NewModel = Callable[[int], "GPT2LMHeadModel"]
+
+
+def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: NewModel) -> Taught:
+    """All steps that are left. Raises OutOfMemory when not even one row fits, OutputError and OSError when nothing is saved.
+
+    `new_model` makes the model as it is before its first step, with LoRA of a rank.
+    """
+    may_choose_lora = settings.lora_rank is None and not settings.new_weights and settings.chosen_optimizer == "adamw"
+    rank = plan.layout.lora_rank if plan.layout else settings.lora_rank or 0
+    settings = replace(settings, lora_rank=rank)  # its learning rate is another
+    model = new_model(rank)
     if plan.checkpoint is not None and (curve := _curve_if_taught(settings, plan.checkpoint)) is not None:
-        _load_weights(model, plan.checkpoint)
-        return Taught(_best(settings.out, model, curve), Progress(curve, plan.seconds_before), 0)
+        load_weights(model, plan.checkpoint)
+        return Taught(merged(_best(settings.out, model, curve)), Progress(curve, plan.seconds_before), 0, plan.layout)
     work = _work(settings, lessons)
     _say_rows(work, model)
     while True:
         model.to(work.device)  # pyright: ignore[reportArgumentType]
-        plan = replace(plan, layout=plan.layout or _choose_layout(work, model))
+        if plan.layout is None:
+            choice = _choose_layout(work, model)
+            if may_choose_lora and not choice.fits:
+                may_choose_lora, rank = False, DEFAULT_RANK
+                say(f"All weights do not fit: LoRA of rank {rank} instead. --lora-rank 0 tries them all the same.")
+                work = work.with_lora(rank)
+                model = new_model(rank)
+                continue
+            plan = replace(plan, layout=choice.layout)
         try:
             return _steps(work, plan, model)
         except (RuntimeError, MemoryError) as error:
@@ -86,7 +111,7 @@ def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: Call
                 raise
         del model
         plan = _with_less_memory(work, plan)
-        model = new_model()
+        model = new_model(rank)
 
 
 def _work(settings: TrainSettings, lessons: Lessons) -> Work:
@@ -138,9 +163,9 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
         trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
         say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(settings)}")
-        return Taught(model, record(), 128 + int(stop.asked))
+        return Taught(model, record(), 128 + int(stop.asked), plan.layout)
     progress = record()
-    return Taught(_best(settings.out, model, progress.curve), progress, 0)
+    return Taught(merged(_best(settings.out, model, progress.curve)), progress, 0, plan.layout)
 
 
 def _meter(work: Work, model: GPT2LMHeadModel) -> Meter:
@@ -162,14 +187,21 @@ def _best(out: Path, model: GPT2LMHeadModel, curve: list[dict[str, Any]]) -> GPT
         f"The held-out loss was lowest at step {lowest['step']} ({lowest['eval_loss']:.3f}; {entries[-1]['eval_loss']:.3f} at "
         "the end): those weights are the model's."
     )
-    _load_weights(model, best)
+    load_weights(model, best)
     return model
 
 
-def _choose_layout(work: Work, model: GPT2LMHeadModel) -> Layout:
-    layout, sentence = choose(model, work.settings.chosen_optimizer, work.recipe.batch_size, work.rows.block, process_count())
-    say(sentence)
-    return as_the_first_says(layout)
+def _choose_layout(work: Work, model: GPT2LMHeadModel) -> Choice:
+    choice = choose(
+        model,
+        work.settings.chosen_optimizer,
+        work.recipe.batch_size,
+        work.rows.block,
+        process_count(),
+        work.settings.lora_rank or 0,
+    )
+    say(choice.sentence)
+    return as_the_first_says(choice)
 
 
 def _with_less_memory(work: Work, plan: Plan) -> Plan:
@@ -195,12 +227,6 @@ def _with_less_memory(work: Work, plan: Plan) -> Plan:
 def _is_out_of_memory(error: BaseException) -> bool:
     """CUDA has an error for it; on a CPU torch's allocator says it in words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _load_weights(model: GPT2LMHeadModel, checkpoint: Path) -> None:
-    from safetensors.torch import load_model
-
-    load_model(model, checkpoint / "model.safetensors")
 
 
 def _curve_if_taught(settings: TrainSettings, checkpoint: Path) -> list[dict[str, Any]] | None:

@@ -8,11 +8,13 @@ models/NAME/training.json    the settings it was started with, and the curve so 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainer.base import check_base, load_model
 from trainer.errors import BadSetting, OutputError
 from trainer.lessons import prepare
+from trainer.lora import with_lora
 from trainer.material import digest_of
 from trainer.output import claim_output, inspect_output, python, write_record
 from trainer.processes import is_first, wait_for_all
@@ -47,9 +49,10 @@ def train(settings: TrainSettings) -> int:
     quieten_transformers()
     recipe = recipe_of(settings)
 
-    def new_model() -> GPT2LMHeadModel:
+    def new_model(lora_rank: int) -> GPT2LMHeadModel:
         set_seed(settings.seed)
-        return load_model(lessons.base, lessons.codec.end_id, recipe.dropout, recipe.attention_dropout)
+        model = load_model(lessons.base, lessons.codec.end_id, recipe.dropout, recipe.attention_dropout)
+        return with_lora(model, lora_rank, lessons.codec.special_ids) if lora_rank else model
 
     wait_for_all()  # none is to read what another has begun to write
     if is_first():
@@ -61,7 +64,7 @@ def train(settings: TrainSettings) -> int:
             from trainer.finishing import finish
 
             finish(settings, lessons, taught.model, taught.progress)
-            write_record(settings, plan, taught.progress, finished=True)
+            write_record(settings, replace(plan, layout=taught.layout), taught.progress, finished=True)
     except OSError as error:
         raise OutputError(
             f"{settings.out} can't be written ({error.strerror or error}). The last whole checkpoint is kept: make room, and "

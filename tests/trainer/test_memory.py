@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from trainer import packed_model, teaching
 from trainer.__main__ import main
 from trainer.layout import Layout
-from trainer.memory import layouts, needs
+from trainer.memory import Choice, layouts, needs
 
 DEVICE = torch.device("cpu")
 
@@ -80,8 +80,8 @@ def test_memory_that_is_too_small_for_one_row_is_a_sentence(
 
 
 def test_activations_computed_again_teach_the_same(stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def recomputing(*_: Any, **__: Any) -> tuple[Layout, str]:
-        return Layout(4, True), "recomputing"
+    def recomputing(*_: Any, **__: Any) -> Choice:
+        return Choice(Layout(4, True), True, "recomputing")
 
     assert main(command(stories_file, tmp_path / "kept")) == 0
     monkeypatch.setattr(teaching, "choose", recomputing)
