@@ -40,7 +40,7 @@ def arguments(settings: TrainSettings, precision: Precision, layout: Layout, eva
     from transformers import TrainingArguments
 
     recipe = recipe_of(settings)
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(settings.out / "checkpoints"),
         num_train_epochs=recipe.epochs,
         max_steps=settings.max_steps,
@@ -67,6 +67,9 @@ def arguments(settings: TrainSettings, precision: Precision, layout: Layout, eva
         **recipe.schedule,
         **precision.flags,
     )
+    # One process teaches on one GPU: for several Trainer would copy the model in threads, which packed rows do not survive.
+    args._n_gpu = min(args.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
+    return args
 
 
 def optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: TrainingArguments) -> torch.optim.Optimizer | None:

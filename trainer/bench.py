@@ -157,9 +157,10 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
     with tempfile.TemporaryDirectory() as folder:
         train = TrainSettings(
             Path(folder),
-            base="new:bundled" if settings.size == "bundled" else "gpt2",
+            base=settings.size,
             recipe=cast("Any", recipe),
             max_steps=10**6,
+            save_steps=10**6,
         )
         chosen = recipe_of(train)
         codec, passages = _lines()

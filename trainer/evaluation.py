@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from trainer.story_format import StoryCodec
 
 NO_GENRE = "(none)"
+_TOKENS_AT_ONCE = 1024
+"""Their logits are the largest thing in an evaluation: 0.6 GB for these with GPT-2's vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class HeldOut:
             self._stories.append([*opening, *text_ids, codec.end_id])
             self._openings.append(len(opening))
         self._rows = list(self._pack(block, codec.end_id))
+        self._block = block
         self._end_id = codec.end_id
 
     def _pack(self, block: int, pad_id: int) -> Iterator[HeldOutRow]:
@@ -109,10 +112,9 @@ class HeldOut:
         return -sum(n * math.log(n / total) for n in counts.values()) / total
 
     @torch.no_grad()
-    def score(
-        self, model: GPT2LMHeadModel, batch_size: int = 8, progress: Callable[[int], None] = lambda _: None
-    ) -> list[Score]:
+    def score(self, model: GPT2LMHeadModel, progress: Callable[[int], None] = lambda _: None) -> list[Score]:
         """One score for each story, in order. The model's mode is put back afterwards."""
+        batch_size = max(1, _TOKENS_AT_ONCE // self._block)
         was_training = model.training
         model.eval()
         nats = torch.zeros(len(self._stories), dtype=torch.float64)

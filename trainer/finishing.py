@@ -11,9 +11,9 @@ from trainer.lessons import Lessons
 from trainer.material import spread
 from trainer.model_card import CardFacts, write_card
 from trainer.model_directory import write_model
-from trainer.output import Progress, command_line, python
+from trainer.output import SAMPLES, Progress, command_line, python
 from trainer.report import write_report
-from trainer.samples import FILE_NAME, read_samples
+from trainer.samples import read_samples
 from trainer.settings import TrainSettings
 from trainer.talking import bar, say
 
@@ -51,6 +51,6 @@ def finish(settings: TrainSettings, lessons: Lessons, model: GPT2LMHeadModel, pr
         calibrated=calibrated,
     )
     write_card(settings.out / "README.md", facts)
-    found = write_report(settings.out, progress.curve, read_samples(settings.out / FILE_NAME), facts.command)
+    found = write_report(settings.out, progress.curve, read_samples(settings.out / SAMPLES), facts.command)
     say(f"{found.sentence} Pictures and samples: {settings.out / 'report.md'}")
     say(f"The model is in {settings.out}. Try it: {python()} -m bot console --model {settings.out}")

@@ -127,6 +127,7 @@ def _steps(
 
     batch_size = recipe_of(train).batch_size
     optimizer = _optimizer(train, model)
+    scaler = torch.GradScaler(model.device.type, enabled=dtype == torch.float16)
     model.train()
     for step in range(settings.steps):
         rate = settings.lowest * (settings.highest / settings.lowest) ** (step / max(1, settings.steps - 1))
@@ -139,9 +140,11 @@ def _steps(
         }
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
             loss: Any = model(**batch).loss
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         yield rate, loss.item()
 

@@ -46,6 +46,12 @@ class Needs:
         return self.gradients + self.optimizer + self.head + self.activations
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA mostly has an error of its own for it; its libraries and torch's allocator for CPUs say it in words."""
+    words = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+
+
 def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, processes: int = 1) -> Needs:
     """Predicted from the shapes. fp32 throughout but for activations on CUDA, which are in half of it."""
     size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -22,6 +22,8 @@ from trainer.settings import TrainSettings
 from trainer.talking import say
 
 RECORD = "training.json"
+SAMPLES = "samples.json"
+"""The stories told while it was taught."""
 _BEFORE_IT_WAS_A_SETTING = {"optimizer": "adamw", "recipe": "ours"}
 """What a record that has no such setting was taught with."""
 
@@ -81,6 +83,7 @@ def claim_output(settings: TrainSettings, plan: Plan) -> None:
         write_record(settings, plan, Progress([], plan.seconds_before), finished=False)
         if plan.checkpoint is None:
             shutil.rmtree(settings.out / "checkpoints", ignore_errors=True)
+            (settings.out / SAMPLES).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{settings.out} can't be written ({error.strerror}): choose another --out.") from None
 

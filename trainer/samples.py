@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer.model_directory import sampling_of
+from trainer.output import SAMPLES
 from trainer.packed_model import as_published
 from trainer.processes import is_first
 from trainer.watching import clear_of_the_bar
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from trainer.story_format import StoryCodec
 
-FILE_NAME = "samples.json"
 _PROMPTS = {
     "FANTASY": "magic castle",
     "SCI-FI": "a robot on Mars",
@@ -83,7 +83,7 @@ class TellStories(TrainerCallback):
     def __init__(self, codec: StoryCodec, out: Path) -> None:
         """`out` is the model directory to be."""
         self._codec = codec
-        self._path = out / FILE_NAME
+        self._path = out / SAMPLES
 
     def on_evaluate(
         self,

@@ -57,8 +57,8 @@ def _options(path: Path, settings: type[Any]) -> list[str]:
         values: list[Any] = value if isinstance(value, list) else [value]
         if isinstance(value, bool):
             options.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
-        elif isinstance(value, dict):
-            raise BadSetting(f"{path}: {key!r} should be a value or a list of values, and is a table.")
+        elif not all(isinstance(part, str | int | float) for part in values):
+            raise BadSetting(f"{path}: {key!r} should be a value or a list of values.")
         else:
             options += [f"--{name.replace('_', '-')}", *map(str, values)]
     return options

@@ -33,11 +33,13 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.4) 
 
 
 def flops_per_token(model: GPT2LMHeadModel, lengths: Sequence[int]) -> float:
-    """Floating-point operations to teach one token of stories of these lengths."""
+    """Floating-point operations to teach one token of stories of these lengths; frozen weights have no gradient, and take 4."""
     config = model.config
     weights = sum(parameter.numel() for parameter in model.parameters()) - model.transformer.wpe.weight.numel()
     looked_back_on = sum(length * (length + 1) / 2 for length in lengths) / sum(lengths)
-    return 6 * weights + 12 * config.n_layer * config.n_embd * looked_back_on
+    taught = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    frozen = max(0, weights - taught)
+    return 6 * (weights - frozen) + 4 * frozen + 12 * config.n_layer * config.n_embd * looked_back_on
 
 
 def peak_bytes(device: torch.device) -> int:

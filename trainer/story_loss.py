@@ -27,12 +27,10 @@ def summed_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
     if hidden.is_cuda:
         from torch.nn import LinearCrossEntropyOptions
 
-        if torch.is_autocast_enabled("cuda"):
-            dtype = torch.get_autocast_dtype("cuda")
-            hidden, weight = hidden.to(dtype), weight.to(dtype)
-        return functional.linear_cross_entropy(
-            hidden, weight, labels, reduction="sum", ignore_index=IGNORED, options=LinearCrossEntropyOptions()
-        ).float()
+        with torch.autocast("cuda", enabled=False):  # it sums in the numbers it is given: in bf16 the loss itself would be off
+            return functional.linear_cross_entropy(
+                hidden.float(), weight, labels, reduction="sum", ignore_index=IGNORED, options=LinearCrossEntropyOptions()
+            )
     asked = labels != IGNORED
     loss: torch.Tensor = _ByColumns.apply(hidden[asked], weight, labels[asked])  # pyright: ignore[reportAssignmentType]
     return loss

@@ -31,7 +31,8 @@ from transformers import (
 from trainer import checkpoints
 from trainer.errors import LossNotFinite, OutputError
 from trainer.evaluation import Score
-from trainer.processes import anywhere, process_count
+from trainer.memory import is_out_of_memory
+from trainer.processes import anywhere, as_the_first_says
 from trainer.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -85,12 +86,14 @@ class StoryTrainer(Trainer):
         if self._held_out is None:
             return {}
         total = sum(self._held_out.score(cast("Any", self.model)), Score(0.0, 0, 0, 0))
-        metrics = {
-            f"{metric_key_prefix}_loss": total.nats_per_token,
-            f"{metric_key_prefix}_bits_per_byte": total.bits_per_byte,
-        }
+        metrics = as_the_first_says(  # or a last bit could part those that stop from those that go on
+            {
+                f"{metric_key_prefix}_loss": total.nats_per_token,
+                f"{metric_key_prefix}_bits_per_byte": total.bits_per_byte,
+            }
+        )
         self.log(metrics)
-        if self.state.best_metric is None or total.nats_per_token < self.state.best_metric:
+        if self.state.best_metric is None or metrics[f"{metric_key_prefix}_loss"] < self.state.best_metric:
             self._keep_best()
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -147,6 +150,8 @@ class StoryTrainer(Trainer):
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+            if is_out_of_memory(error):
+                raise
             raise OutputError(
                 f"{what} can't be written ({str(error).splitlines()[0][:120]}). The last whole checkpoint is kept: "
                 "make room, and give the same command again."
@@ -176,13 +181,9 @@ class StopCleanly(TrainerCallback):
         self.asked = signal.Signals(number)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Turn the request into Trainer's own flags; several processes agree on it every tenth step."""
-        asked = self.asked is not None
-        if process_count() > 1:
-            asked = state.global_step % 10 == 0 and anywhere(asked)
-            if asked and self.asked is None:
-                self.asked = signal.SIGTERM
-        if asked:
+        """Turn the request into Trainer's own flags; several processes agree on it."""
+        if anywhere(self.asked is not None):
+            self.asked = self.asked or signal.SIGTERM
             control.should_save = True
             control.should_training_stop = True
 

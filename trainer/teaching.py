@@ -25,7 +25,7 @@ from trainer.layout import Layout
 from trainer.lessons import Lessons
 from trainer.lora import DEFAULT_RANK, merged
 from trainer.material import spread
-from trainer.memory import Choice, choose
+from trainer.memory import choose, is_out_of_memory
 from trainer.output import Plan, Progress, command_line, write_record
 from trainer.packed_model import taught_packed
 from trainer.processes import as_the_first_says, is_first, process_count
@@ -62,7 +62,11 @@ class Taught:
 class Work:
     """All that the steps are made of; the same whenever they are tried."""
 
+    asked: TrainSettings
+    """As the person gave them: what records and commands say."""
     settings: TrainSettings
+    """With what was chosen for them."""
+    started_s: float
     recipe: Recipe
     codec: StoryCodec
     rows: StoryRows
@@ -86,35 +90,27 @@ def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: NewM
     """
     may_choose_lora = settings.lora_rank is None and not settings.new_weights and settings.chosen_optimizer == "adamw"
     rank = plan.layout.lora_rank if plan.layout else settings.lora_rank or 0
-    settings = replace(settings, lora_rank=rank)  # its learning rate is another
-    model = new_model(rank)
+    asked, settings = settings, replace(settings, lora_rank=rank)  # its learning rate is another
     if plan.checkpoint is not None and (curve := _curve_if_taught(settings, plan.checkpoint)) is not None:
+        model = new_model(rank)
         load_weights(model, plan.checkpoint)
         return Taught(merged(_best(settings.out, model, curve)), Progress(curve, plan.seconds_before), 0, plan.layout)
-    work = _work(settings, lessons)
-    _say_rows(work, model)
+    work = _work(asked, settings, lessons)
+    if plan.layout is None:
+        work, layout = _choose_layout(work, new_model, may_choose_lora)
+        plan = replace(plan, layout=layout)
     while True:
-        model.to(work.device)  # pyright: ignore[reportArgumentType]
-        if plan.layout is None:
-            choice = _choose_layout(work, model)
-            if may_choose_lora and not choice.fits:
-                may_choose_lora, rank = False, DEFAULT_RANK
-                say(f"All weights do not fit: LoRA of rank {rank} instead. --lora-rank 0 tries them all the same.")
-                work = work.with_lora(rank)
-                model = new_model(rank)
-                continue
-            plan = replace(plan, layout=choice.layout)
+        if is_first():  # before the first step: whoever goes on has to deal the rows out as this one did
+            write_record(asked, plan, Progress([], plan.seconds_before), finished=False)
         try:
-            return _steps(work, plan, model)
+            return _steps(work, plan, new_model(work.settings.lora_rank or 0))
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-        del model
         plan = _with_less_memory(work, plan)
-        model = new_model(rank)
 
 
-def _work(settings: TrainSettings, lessons: Lessons) -> Work:
+def _work(asked: TrainSettings, settings: TrainSettings, lessons: Lessons) -> Work:
     recipe = recipe_of(settings)
     with bar("Tokenising", len(lessons.train), "passages") as report:
         stories = StoryTokens(lessons.train, lessons.codec, report)
@@ -123,17 +119,18 @@ def _work(settings: TrainSettings, lessons: Lessons) -> Work:
         if recipe.line_tokens
         else StoryRows(stories, lessons.block, settings.seed)
     )
-    asked = spread(lessons.held_out, ASKED_WHILE_TRAINING)
-    held_out = HeldOut(asked, lessons.codec, lessons.block) if asked else None
+    some = spread(lessons.held_out, ASKED_WHILE_TRAINING)
+    held_out = HeldOut(some, lessons.codec, lessons.block) if some else None
     numbers = precision()
     say(f"Number format: {numbers.reason}")
     device = arguments(settings, numbers, Layout(1), evaluated=False).device
-    return Work(settings, recipe, lessons.codec, rows, held_out, numbers, device)
+    return Work(asked, settings, time.monotonic(), recipe, lessons.codec, rows, held_out, numbers, device)
 
 
 def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
     """One try at the steps that are left."""
     settings, recipe = work.settings, work.recipe
+    model.to(work.device)  # pyright: ignore[reportArgumentType]
     args = arguments(settings, work.numbers, cast("Layout", plan.layout), evaluated=work.held_out is not None)
     stop = StopCleanly()
     packed = nullcontext() if recipe.line_tokens else taught_packed(model, work.numbers.dtype)
@@ -150,19 +147,18 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
         )
         if settings.patience:
             trainer.add_callback(StopWhenWorse(settings.patience))
-        started_s = time.monotonic()
 
         def record() -> Progress:
             curve = cast("list[dict[str, Any]]", trainer.state.log_history)
-            progress = Progress(curve, plan.seconds_before + time.monotonic() - started_s)
+            progress = Progress(curve, plan.seconds_before + time.monotonic() - work.started_s)
             if is_first():
-                write_record(settings, plan, progress, finished=False)
+                write_record(work.asked, plan, progress, finished=False)
             return progress
 
         trainer.add_callback(AfterSave(record))
         trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
-        say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(settings)}")
+        say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(work.asked)}")
         return Taught(model, record(), 128 + int(stop.asked), plan.layout)
     progress = record()
     return Taught(merged(_best(settings.out, model, progress.curve)), progress, 0, plan.layout)
@@ -179,7 +175,10 @@ def _meter(work: Work, model: GPT2LMHeadModel) -> Meter:
 def _best(out: Path, model: GPT2LMHeadModel, curve: list[dict[str, Any]]) -> GPT2LMHeadModel:
     """The weights of the lowest held-out loss, where those are not the last ones."""
     best = out / "checkpoints" / BEST
-    if not evaluations_since_best(curve) or checkpoints.fault(best):
+    if not evaluations_since_best(curve):
+        return model
+    if problem := checkpoints.fault(best):
+        say(f"The last weights are the model's, though not the best ones: {problem}.")
         return model
     entries = [entry for entry in curve if "eval_loss" in entry]
     lowest = min(entries, key=lambda entry: entry["eval_loss"])
@@ -191,17 +190,21 @@ def _best(out: Path, model: GPT2LMHeadModel, curve: list[dict[str, Any]]) -> GPT
     return model
 
 
-def _choose_layout(work: Work, model: GPT2LMHeadModel) -> Choice:
-    choice = choose(
-        model,
-        work.settings.chosen_optimizer,
-        work.recipe.batch_size,
-        work.rows.block,
-        process_count(),
-        work.settings.lora_rank or 0,
+def _choose_layout(work: Work, new_model: NewModel, may_choose_lora: bool) -> tuple[Work, Layout]:
+    """How the rows are dealt out, and the work as it then is: with LoRA where all weights don't fit and nobody forbade it."""
+    rank = work.settings.lora_rank or 0
+    model = new_model(rank)
+    model.to(work.device)  # pyright: ignore[reportArgumentType]
+    _say_rows(work, model)
+    choice = as_the_first_says(
+        choose(model, work.settings.chosen_optimizer, work.recipe.batch_size, work.rows.block, process_count(), rank)
     )
     say(choice.sentence)
-    return as_the_first_says(choice)
+    if choice.fits or not may_choose_lora:
+        return work, choice.layout
+    del model
+    say(f"All weights do not fit: LoRA of rank {DEFAULT_RANK} instead. --lora-rank 0 tries them all the same.")
+    return _choose_layout(work.with_lora(DEFAULT_RANK), new_model, False)
 
 
 def _with_less_memory(work: Work, plan: Plan) -> Plan:
@@ -222,11 +225,6 @@ def _with_less_memory(work: Work, plan: Plan) -> Plan:
         "add up to the same steps."
     )
     return replace(plan, checkpoint=newest, layout=layout)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has an error for it; on a CPU torch's allocator says it in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _curve_if_taught(settings: TrainSettings, checkpoint: Path) -> list[dict[str, Any]] | None:

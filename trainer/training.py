@@ -70,7 +70,6 @@ def train(settings: TrainSettings) -> int:
             f"{settings.out} can't be written ({error.strerror or error}). The last whole checkpoint is kept: make room, and "
             "give the same command again."
         ) from error
-    wait_for_all()
     return taught.status
 
 

@@ -63,9 +63,10 @@ class Watch(TrainerCallback):
         self._started: tuple[float, int] = (0.0, 0)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Draw the bar, at the step from which it goes on."""
+        """Draw the bar, at the step from which it goes on; how often is evaluated and saved may have changed since then."""
         from tqdm import tqdm
 
+        state.compute_steps(args, state.max_steps)
         self._bar = tqdm(
             total=state.max_steps, initial=state.global_step, desc="Teaching", unit=" steps", disable=not shows_bars()
         )

@@ -28,7 +28,7 @@ chance = random.Random(7)
 
 def die_soon(turn):
     # Odd turns die inside a save, even ones in the middle of a step; how far each gets is drawn.
-    left = chance.randint(1, 3) if turn % 2 else chance.randint(2, 7)
+    left = chance.randint(1, 3) if turn % 2 else chance.randint(2, 6)
     name = "publish" if turn % 2 else "training_step"
     owner = checkpoints if turn % 2 else StoryTrainer
     real = getattr(owner, name)
@@ -66,8 +66,8 @@ print(json.dumps(ends))
 
 def command(data: Path, out: Path) -> list[str]:
     return [
-        *("train", "--data", str(data), "--base", "new:tiny", "--out", str(out), "--max-steps", "40", "--batch-size", "2"),
-        *("--save-steps", "3", "--eval-steps", "20", "--held-out", "0.2", "--threads", "1", "--dropout", "0.1"),
+        *("train", "--data", str(data), "--base", "new:tiny", "--out", str(out), "--max-steps", "30", "--batch-size", "2"),
+        *("--save-steps", "3", "--eval-steps", "10", "--held-out", "0.2", "--threads", "1", "--dropout", "0.1"),
     ]
 
 

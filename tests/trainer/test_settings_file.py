@@ -42,7 +42,7 @@ def test_a_training_is_described_by_a_file_alone(stories_file: Path, tmp_path: P
     [
         ("learnign-rate = 1e-4\n", "has 'learnign-rate', which is no setting of this command; the nearest is 'learning-rate'"),
         ("epochs = [1\n", "is no TOML"),
-        ("[epochs]\nfirst = 1\n", "'epochs' should be a value or a list of values, and is a table"),
+        ("[epochs]\nfirst = 1\n", "'epochs' should be a value or a list of values"),
     ],
 )
 def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
