@@ -23,7 +23,7 @@ SAMPLING: dict[str, Any] = {
 """What suits stories: DeLucia et al. 2021 find top_p from 0.7 to 0.9 best; a little over it, since a small model repeats."""
 SMALL_SAMPLING: dict[str, Any] = {"temperature": 0.5, "repetition_penalty": 1.0, "no_repeat_ngram_size": 6}
 """Under some 50M parameters the tail of the distribution is words that do not exist, and a penalty on what was said takes away
-the names and things that hold a simple story together: the bundled model lost its plots by it. Six tokens in a row are caught."""
+the names and things that hold a simple story together: the bundled model lost its plots by it. Six tokens again are caught."""
 
 
 def write_model(out: Path, model: GPT2LMHeadModel, tokenizer: Tokenizer, story_format: StoryFormat) -> None:

@@ -3,17 +3,54 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
+from trainer import bench
 from trainer.__main__ import main
+from trainer.rows import StoryRows, StoryTokens
+from trainer.settings import BenchSettings
 from trainer.speed import flops_per_token, matrix_rate
 
 
+class Pipe:
+    """A bench that asks for one turn, in the worker's own process."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+
+    def recv(self) -> str:
+        if self.answers:
+            raise EOFError
+        return "on"
+
+    def send(self, answer: Any) -> None:
+        self.answers.append(answer)
+
+
 @pytest.mark.timeout(240)
-def test_the_bench_prints_its_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bench_measures_both_trainings_and_prints_its_line_of_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, passages = bench._lines()
+    lengths = StoryRows(StoryTokens(passages, codec), 448, 1).lengths()
+    assert 43 < sum(lengths) / len(lengths) < 47  # as the report's lines
+    monkeypatch.setattr(bench, "_lines", lambda: (codec, passages[::20]))
+    monkeypatch.setattr(bench, "_TURN_S", 0.5)
+
+    @contextmanager
+    def worker(recipe: str, settings: BenchSettings) -> Generator[Any]:
+        pipe = Pipe()
+        bench._teach(recipe, settings, cast("Any", pipe))
+        (turn,) = pipe.answers
+        yield SimpleNamespace(send=lambda _: None, recv=lambda: turn)
+
+    monkeypatch.setattr(bench, "_worker", worker)
     assert main(["bench", "--seconds", "1", "--json"]) == 0
     printed = capsys.readouterr().out.strip().splitlines()
     line: dict[str, Any] = json.loads(printed[-1])

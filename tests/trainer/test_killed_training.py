@@ -67,7 +67,7 @@ print(json.dumps(ends))
 def command(data: Path, out: Path) -> list[str]:
     return [
         *("train", "--data", str(data), "--base", "new:tiny", "--out", str(out), "--max-steps", "30", "--batch-size", "2"),
-        *("--save-steps", "3", "--eval-steps", "10", "--held-out", "0.2", "--threads", "1", "--dropout", "0.1"),
+        *("--save-steps", "3", "--eval-steps", "30", "--held-out", "0.2", "--threads", "1", "--dropout", "0.1"),
     ]
 
 
