@@ -27,7 +27,7 @@ _LOGIT_TOKENS = 1024
 """Tokens whose logits are in memory at once (trainer/story_loss.py)."""
 _USABLE = 0.9
 """Of the free memory: the rest is for what no formula sees."""
-_CPU_TOKENS = 2048
+_CPU_TOKENS = 1024
 """Rows beyond so many tokens at once make a CPU no faster and only take memory."""
 
 

@@ -26,8 +26,8 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
 
 def test_layouts_go_from_fast_to_small_and_every_one_divides_the_batch() -> None:
     found = list(layouts(6, 256, DEVICE))
-    assert found == [Layout(6), Layout(3), Layout(2), Layout(1), Layout(1, True)]
-    assert next(layouts(64, 256, DEVICE)) == Layout(8)  # 2,048 tokens: more make a CPU no faster
+    assert found == [Layout(3), Layout(2), Layout(1), Layout(1, True)]
+    assert next(layouts(64, 256, DEVICE)) == Layout(4)  # 1,024 tokens: more make a CPU no faster
     assert next(layouts(3, 4096, DEVICE)) == Layout(1)
 
 
