@@ -114,7 +114,8 @@ def _worker(recipe: str, settings: BenchSettings) -> Generator[Connection[Any, A
     try:
         yield here
     finally:
-        here.close()
+        here.close()  # a worker that waits for its turn ends by itself, and takes its folder with it
+        process.join(10)
         process.kill()
         process.join()
 

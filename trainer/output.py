@@ -82,7 +82,8 @@ def claim_output(settings: TrainSettings, plan: Plan) -> None:
         settings.out.mkdir(parents=True, exist_ok=True)
         write_record(settings, plan, Progress([], plan.seconds_before), finished=False)
         if plan.checkpoint is None:
-            shutil.rmtree(settings.out / "checkpoints", ignore_errors=True)
+            for old in (settings.out / "checkpoints").glob("*/"):  # but not the lock of this very run
+                shutil.rmtree(old, ignore_errors=True)
             (settings.out / SAMPLES).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{settings.out} can't be written ({error.strerror}): choose another --out.") from None

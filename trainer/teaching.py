@@ -88,7 +88,12 @@ def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: NewM
 
     `new_model` makes the model as it is before its first step, with LoRA of a rank.
     """
-    may_choose_lora = settings.lora_rank is None and not settings.new_weights and settings.chosen_optimizer == "adamw"
+    may_choose_lora = (
+        settings.lora_rank is None
+        and not settings.new_weights
+        and settings.chosen_optimizer == "adamw"
+        and settings.recipe == "ours"  # the report's stays what it is, or it would be no measure
+    )
     rank = plan.layout.lora_rank if plan.layout else settings.lora_rank or 0
     asked, settings = settings, replace(settings, lora_rank=rank)  # its learning rate is another
     if plan.checkpoint is not None and (curve := _curve_if_taught(settings, plan.checkpoint)) is not None:

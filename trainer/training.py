@@ -8,15 +8,17 @@ models/NAME/training.json    the settings it was started with, and the curve so 
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trainer.alone import alone_in
 from trainer.base import check_base, load_model
 from trainer.errors import BadSetting, OutputError
-from trainer.lessons import prepare
+from trainer.lessons import Lessons, prepare
 from trainer.lora import with_lora
 from trainer.material import digest_of
-from trainer.output import claim_output, inspect_output, python, write_record
+from trainer.output import Plan, claim_output, inspect_output, python, write_record
 from trainer.processes import is_first, wait_for_all
 from trainer.recipe import recipe_of
 from trainer.settings import TrainSettings, set_threads
@@ -25,6 +27,8 @@ from trainer.talking import quieten_transformers, say
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
+
+    from trainer.teaching import NewModel
 
 
 def train(settings: TrainSettings) -> int:
@@ -44,8 +48,6 @@ def train(settings: TrainSettings) -> int:
 
     from transformers import set_seed
 
-    from trainer.teaching import teach
-
     quieten_transformers()
     recipe = recipe_of(settings)
 
@@ -55,6 +57,13 @@ def train(settings: TrainSettings) -> int:
         return with_lora(model, lora_rank, lessons.codec.special_ids) if lora_rank else model
 
     wait_for_all()  # none is to read what another has begun to write
+    with alone_in(settings.out / "checkpoints") if is_first() else nullcontext():
+        return _teach_and_finish(settings, plan, lessons, new_model)
+
+
+def _teach_and_finish(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: NewModel) -> int:
+    from trainer.teaching import teach
+
     if is_first():
         claim_output(settings, plan)
     wait_for_all()

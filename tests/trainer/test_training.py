@@ -260,3 +260,18 @@ def test_a_torn_model_is_named_by_evaluate(
     (torn / "model.safetensors").write_bytes(b"\x08\x00")
     assert main(["evaluate", str(torn), "--data", str(stories_file)]) == 2
     assert "can't be read" in capsys.readouterr().err
+
+
+def test_two_trainings_never_write_into_one_directory_at_once(
+    stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainer.alone import alone_in
+
+    out = tmp_path / "out"
+    assert main(command(stories_file, out)) == 0
+    kept = sorted(path.name for path in (out / "checkpoints").glob("checkpoint-*"))
+    with alone_in(out / "checkpoints"):
+        assert main([*command(stories_file, out), "--resume", "never"]) == 2
+    assert "Another run works in" in capsys.readouterr().err
+    assert sorted(path.name for path in (out / "checkpoints").glob("checkpoint-*")) == kept
+    assert main([*command(stories_file, out), "--resume", "never"]) == 0

@@ -14,10 +14,10 @@ import json
 import shlex
 import shutil
 import signal
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.alone import alone_in
 from trainer.corpus.choosing import choose_corpus
 from trainer.corpus.gathering import Gathering, SourceUnit, Tallies
 from trainer.corpus.labels import asked_genres, parse_labels
@@ -43,7 +43,7 @@ def build(settings: CorpusSettings) -> int:
     check_output(settings)
     found = _units(settings, sources, recipe)
     staging = staging_of(settings)
-    with _alone_in(staging):
+    with alone_in(staging):
         return _build(settings, sources, recipe, columns, found, staging)
 
 
@@ -79,25 +79,6 @@ def _build(
         _forget_if_empty(staging)
     shutil.rmtree(staging, ignore_errors=True)
     return 0
-
-
-@contextmanager
-def _alone_in(staging: Path) -> Generator[None]:
-    """Keep other runs out while this one works there: two would mix their passages. Raises OutputError."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(staging / "lock")
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise OutputError(f"Another run works in {staging} now: wait until it has ended, or choose another name.") from None
-    except OSError as error:
-        raise OutputError(f"{staging} can't be made ({error.strerror or error}): choose another --out or --text.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _forget_if_empty(staging: Path) -> None:
