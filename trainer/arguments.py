@@ -64,6 +64,7 @@ def arguments(settings: TrainSettings, precision: Precision, layout: Layout, eva
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        accelerator_config={"non_blocking": torch.cuda.is_available()},  # or each batch would wait for the step before it
         **recipe.schedule,
         **precision.flags,
     )

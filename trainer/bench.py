@@ -145,6 +145,7 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
     from contextlib import nullcontext
 
     from trainer.arguments import arguments, optimizer, precision
+    from trainer.compiling import choose_kernels
     from trainer.layout import Layout
     from trainer.memory import choose
     from trainer.packed_model import taught_packed
@@ -160,6 +161,7 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
             Path(folder),
             base=settings.size,
             recipe=cast("Any", recipe),
+            batch_size=settings.batch_size if recipe == "ours" else None,
             max_steps=10**6,
             save_steps=10**6,
         )
@@ -174,13 +176,17 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
         )
         numbers = precision()
         model.to(arguments(train, numbers, Layout(1), evaluated=False).device)  # pyright: ignore[reportArgumentType]
-        layout = Layout(chosen.batch_size)
+        layout, kernels = Layout(chosen.batch_size), None
         if not chosen.line_tokens:
             layout = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block).layout
+            batch = collate([rows[n] for n in range(layout.micro_batch)])
+            choice = choose_kernels(model, numbers.dtype, batch, train.max_steps, train.compile)
+            say(f"{numbers.reason}. {choice.sentence}")
+            kernels = choice.kernels
         args = arguments(train, numbers, layout, evaluated=False)
         lengths = rows.lengths()
         turns = _turns(pipe, sum(lengths) / len(rows) * chosen.batch_size, flops_per_token(model, lengths))
-        with nullcontext() if chosen.line_tokens else taught_packed(model, numbers.dtype):
+        with nullcontext() if kernels is None else taught_packed(model, numbers.dtype, kernels):
             StoryTrainer(
                 model=model,
                 args=args,

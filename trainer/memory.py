@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from trainer.cuda_loss import SLICE, TOKENS
 from trainer.layout import Layout
 
 if TYPE_CHECKING:
@@ -67,15 +68,20 @@ def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, pr
     return Needs(
         gradients=4 * size * (2 if processes > 1 else 1),  # with several processes, once more in the buckets they exchange
         optimizer=moments,
-        head=_head(layout, tokens, vocabulary, config.vocab_size),
+        head=_head(layout, tokens, vocabulary, config.vocab_size, model.device.type == "cuda"),
         activations=tokens * width * number * kept,
     )
 
 
-def _head(layout: Layout, tokens: int, weights: int, vocabulary: int) -> int:
-    """The logits in memory, and two gradients of the head's weights; with LoRA all logits and theirs, and no such gradient."""
+def _head(layout: Layout, tokens: int, weights: int, vocabulary: int, cuda: bool) -> int:
+    """The logits in memory, and two gradients of the head's weights; with LoRA all logits and theirs, and no such gradient.
+
+    On CUDA logits and a copy of the weights are in half of fp32, and a slice of the logits is there some times in all of it.
+    """
     if layout.lora_rank:
         return 3 * 4 * tokens * vocabulary
+    if cuda:
+        return (2 * 4 + 2) * weights + (2 * min(tokens, TOKENS) + 4 * 4 * SLICE) * vocabulary
     return 2 * 4 * weights + 4 * min(tokens, _LOGIT_TOKENS) * vocabulary
 
 

@@ -11,7 +11,7 @@ rest to a second optimizer, which Trainer does not save.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -54,6 +54,8 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
+        maps: list[torch.Tensor] = []
+        directions: list[torch.Tensor] = []
         for matrix in cast("list[nn.Parameter]", group["params"]):
             if matrix.grad is None:
                 continue
@@ -62,23 +64,38 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(matrix)
             average = cast("torch.Tensor", state["momentum_buffer"])
             average.lerp_(matrix.grad, 1 - group["momentum"])
-            update = matrix.grad.lerp(average, group["momentum"])
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            for rows, direction in zip(_maps(matrix), _maps(update), strict=True):
-                scale = _ADAMW_RMS * max(direction.shape) ** 0.5
-                rows.add_(orthogonalised(direction), alpha=-group["lr"] * scale)
+            maps += _maps(matrix)
+            directions += _maps(matrix.grad.lerp(average, group["momentum"]))
+        for some in _batches(directions):
+            scale = _ADAMW_RMS * max(directions[some[0]].shape) ** 0.5
+            for index, step in zip(some, orthogonalised(torch.stack([directions[i] for i in some])), strict=True):
+                maps[index].add_(step, alpha=-group["lr"] * scale)
 
 
-def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix of the same singular vectors whose singular values are all about 1 (Newton-Schulz, in the matrix's dtype)."""
+def _batches(matrices: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Indices of matrices that are computed at once: on CUDA all of one shape, as starting a product takes longer than it."""
+    if not matrices or not matrices[0].is_cuda:
+        return [[index] for index in range(len(matrices))]
+    by_shape: dict[torch.Size, list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        by_shape.setdefault(matrix.shape, []).append(index)
+    return list(by_shape.values())
+
+
+def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
+    """Matrices of the same singular vectors whose singular values are all about 1 (Newton-Schulz, in their dtype).
+
+    `matrices` is (how many, rows, columns), as is what comes back.
+    """
     a, b, c = _COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_ITERATIONS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def _maps(matrix: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -32,7 +32,7 @@ class Stories:
 
     lengths: list[int]
     ends: torch.Tensor
-    """(stories + 1,) in int32 on the rows' device: 0, then where each story ends."""
+    """(stories + 1,) in int32 on the rows' device: 0, then where each story ends; on CUDA the last one some times more."""
 
     @classmethod
     def of(cls, position_ids: torch.Tensor, lengths: list[int] | None = None) -> Stories:
@@ -42,8 +42,10 @@ class Stories:
         """
         if lengths is None:
             lengths = story_lengths(position_ids)
-        ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        return cls(lengths, ends.to(position_ids.device, non_blocking=True))
+        ends = np.cumsum([0, *lengths], dtype=np.int32)
+        if position_ids.is_cuda:  # filled up with empty stories, so that few numbers of them are compiled for
+            ends = np.pad(ends, (0, (1 << (len(lengths) - 1).bit_length()) - len(lengths)), mode="edge")
+        return cls(lengths, torch.from_numpy(ends).to(position_ids.device, non_blocking=True))
 
     @cached_property
     def groups(self) -> Groups:

@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutput
 
-from trainer import packed_attention
+from trainer import cuda_blocks, packed_attention
 from trainer.cheap_dropout import use_cheap_dropout
+from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.lora import inner
 from trainer.packed_attention import Stories
 from trainer.packing import IGNORED
@@ -28,19 +29,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype) -> Generator[None]:
+def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels = PLAIN) -> Generator[None]:
     """Inside, the model takes packed rows and gives the mean loss of their labels, computed in `dtype` on its device.
 
     Where packed attention does not work, the rows go through transformers' own masked attention. With LoRA around it the model
-    is one of peft's, and what is changed is the GPT-2 in it.
+    is one of peft's, and what is changed is the GPT-2 in it. `kernels` are what a CUDA device runs where it can.
     """
     model = inner(model)
     _fuse_gelu(model)
     if model.device.type == "cpu":
         use_cheap_dropout(model)
-    if packed_attention.works_on(model.device, dtype):
+    if works := packed_attention.works_on(model.device, dtype):
         model.set_attn_implementation(packed_attention.NAME)
-    model.forward = MethodType(_forward, model)
+
+    def forward(self: GPT2LMHeadModel, *args: Any, **kwargs: Any) -> CausalLMOutput:
+        return _forward(self, *args, **kwargs, kernels=kernels, packed=works)
+
+    model.forward = MethodType(forward, model)
     try:
         yield
     finally:
@@ -78,17 +83,23 @@ def _forward(
     labels: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
     story_lengths: list[int] | None = None,
+    kernels: Kernels = PLAIN,
+    packed: bool = True,
     **_: Any,
 ) -> CausalLMOutput:
     """Rows of shape (rows, block). With labels the loss, as the sum over `num_items_in_batch` or else over the labels."""
     stories = Stories.of(position_ids, story_lengths)
-    hidden = self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
+    if packed and self.training and cuda_blocks.fits(self):
+        hidden = cuda_blocks.hidden_states(self, input_ids, position_ids, stories, kernels.block)
+    else:
+        hidden = self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
     if labels is None:
         return CausalLMOutput(logits=self.lm_head(hidden))
-    wanted = labels[:, 1:].flatten()
-    before = hidden[:, :-1].flatten(0, 1)
+    # What comes before a row's first token is nothing: the last label of each row is none, and no row has to be cut.
+    wanted = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+    before = hidden.flatten(0, 1)
     if type(self.lm_head) is nn.Linear:
-        total = summed_loss(before, self.lm_head.weight, wanted)
+        total = summed_loss(before, self.lm_head.weight, wanted, kernels.softmax)
     else:  # LoRA teaches some rows of it
         total = functional.cross_entropy(self.lm_head(before).float(), wanted, ignore_index=IGNORED, reduction="sum")
     asked = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch

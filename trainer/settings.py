@@ -50,6 +50,8 @@ class TrainSettings:
     """Teach LoRA matrices of this rank, for large bases; 0 teaches all weights. Default: all where they fit, else 16."""
     dropout: float | None = None
     """Dropout while training. Default: 0.1."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile what a CUDA device runs. auto tries it where the training is longer than a minute, and keeps what is faster."""
     held_out: float = 0.05
     """The share of books that is never trained on, chosen by a hash of the book."""
     save_steps: int = 200
@@ -178,6 +180,8 @@ class BenchSettings:
     """The shape of the model: the bundled one, or GPT-2 with 124M parameters."""
     seconds: int = 30
     """So long for each of the two, and at least one step."""
+    batch_size: int | None = None
+    """Rows in a step of ours, as for train; the report's has its four lines."""
     json: bool = False
     """Print one line of JSON, last on stdout."""
     threads: int | None = None
@@ -186,6 +190,7 @@ class BenchSettings:
     def __post_init__(self) -> None:
         """Raise BadSetting for what can't be measured."""
         _check("seconds", self.seconds, 1)
+        _check("batch-size", self.batch_size, 1)
         _check("threads", self.threads, 1)
 
 

@@ -1,9 +1,9 @@
 """The cross-entropy of a model's head without all its logits in memory, with gradients from the same pass.
 
 GPT-2's vocabulary makes the logits the largest thing in a training: 206 MB in fp32 for a row of 1,024 tokens, and as much again
-for their gradient. torch's linear_cross_entropy takes some rows at a time, and serves on CUDA. On a CPU some columns at a time
-are faster (91 % of the matrix rate against 81 % for a step of GPT-2 124M on two cores): 50,257 columns are not a multiple
-of anything, and the blocks of 4,096 are. The price is that at most 1,024 tokens have their logits in memory, once.
+for their gradient. torch's linear_cross_entropy takes some rows at a time. On a CPU some columns at a time are faster (91 % of
+the matrix rate against 81 % for a step of GPT-2 124M on two cores): 50,257 columns are not a multiple of anything, and the
+blocks of 4,096 are. The price is that at most 1,024 tokens have their logits in memory, once. CUDA has its own (cuda_loss.py).
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 
+from trainer.cuda_loss import LossByRows, Softmax, softmax_by_slices
 from trainer.packing import IGNORED
 
 _COLUMNS = 4096
 _TOKENS = 1024
 
 
-def summed_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def summed_loss(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, softmax: Softmax = softmax_by_slices
+) -> torch.Tensor:
     """The summed cross-entropy in nats of `labels` (tokens,) after `hidden` (tokens, width), for a head of (vocabulary, width).
 
     Labels that are IGNORED count for nothing. Like torch's own, the gradient can be asked for once.
     """
     if hidden.is_cuda:
-        from torch.nn import LinearCrossEntropyOptions
-
-        with torch.autocast("cuda", enabled=False):  # it sums in the numbers it is given: in bf16 the loss itself would be off
-            return functional.linear_cross_entropy(
-                hidden.float(), weight, labels, reduction="sum", ignore_index=IGNORED, options=LinearCrossEntropyOptions()
-            )
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else hidden.dtype
+        total: torch.Tensor = LossByRows.apply(hidden, weight, labels, dtype, softmax)  # pyright: ignore[reportAssignmentType]
+        return total
     asked = labels != IGNORED
     loss: torch.Tensor = _ByColumns.apply(hidden[asked], weight, labels[asked])  # pyright: ignore[reportAssignmentType]
     return loss

@@ -19,6 +19,8 @@ import torch
 
 from trainer import checkpoints
 from trainer.arguments import Precision, arguments, optimizer, precision
+from trainer.compiling import choose_kernels
+from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.errors import OutOfMemory
 from trainer.evaluation import HeldOut
 from trainer.layout import Layout
@@ -138,7 +140,8 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
     model.to(work.device)  # pyright: ignore[reportArgumentType]
     args = arguments(settings, work.numbers, cast("Layout", plan.layout), evaluated=work.held_out is not None)
     stop = StopCleanly()
-    packed = nullcontext() if recipe.line_tokens else taught_packed(model, work.numbers.dtype)
+    kernels = PLAIN if recipe.line_tokens else _kernels(work, plan, model)
+    packed = nullcontext() if recipe.line_tokens else taught_packed(model, work.numbers.dtype, kernels)
     with packed, stop.listening():
         trainer = StoryTrainer(
             model=model,
@@ -167,6 +170,19 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
         return Taught(model, record(), 128 + int(stop.asked), plan.layout)
     progress = record()
     return Taught(merged(_best(settings.out, model, progress.curve)), progress, 0, plan.layout)
+
+
+def _kernels(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Kernels:
+    """What the steps that are left run on CUDA, tried with the first rows."""
+    micro_batch = cast("Layout", plan.layout).micro_batch
+    epochs = len(work.rows) * work.recipe.epochs // process_count()
+    rows = work.settings.max_steps * work.recipe.batch_size * work.settings.accumulate
+    passes = (rows if rows > 0 else epochs) // micro_batch
+    batch = collate([work.rows[n] for n in range(micro_batch)])
+    choice = choose_kernels(model, work.numbers.dtype, batch, passes, work.settings.compile)
+    if choice.sentence:
+        say(choice.sentence)
+    return choice.kernels
 
 
 def _meter(work: Work, model: GPT2LMHeadModel) -> Meter:

@@ -32,8 +32,8 @@ def learn(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, seed: int) -
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 64), (64, 16)])
 def test_all_singular_values_come_near_one(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 1e-3
-    values = torch.linalg.svdvals(orthogonalised(matrix))
+    matrices = torch.randn((2, *shape), generator=torch.Generator().manual_seed(1)) * 1e-3
+    values = torch.linalg.svdvals(orthogonalised(matrices))
     assert values.min() > 0.5
     assert values.max() < 1.3
 

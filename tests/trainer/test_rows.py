@@ -50,7 +50,8 @@ def test_every_epoch_has_the_same_number_of_rows(codec: StoryCodec, texts: list[
 
 def test_rows_are_of_the_block_and_mostly_in_use(codec: StoryCodec, texts: list[str]) -> None:
     rows = rows_of(codec, texts)
-    assert all(part.shape == (160,) for part in rows[0].values())
+    assert all(rows[0][name].shape == (160,) for name in ("input_ids", "position_ids", "labels"))
+    assert sum(rows[0]["story_lengths"]) == 160
     assert rows.used > 0.8
     labels = torch.stack([rows[n]["labels"] for n in range(len(rows))])
     assert int((labels == codec.end_id).sum()) == len(texts)

@@ -1,0 +1,94 @@
+"""The head's cross-entropy on CUDA: some rows at a time, in the numbers the training computes in, gradients in the same pass.
+
+All logits of 8 rows of 1,024 tokens would be 1.6 GB in fp32 for GPT-2, and as much for their gradient. Here the logits of some
+tokens are computed, turned into their own gradient where they lie, and used up by two more products. The sums are in fp32.
+50,257 columns are an odd number, for which a GPU has only its slow products: the head is filled up with columns that no token
+has (25 % of GPT-2's step in nanoGPT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from trainer.packing import IGNORED
+
+_ALIGNED = 128
+TOKENS = 4096
+"""Tokens whose logits are in memory at once."""
+SLICE = 512
+"""Tokens whose probabilities are in memory at once in fp32, where nothing is compiled."""
+
+Softmax = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def softmax_to_gradient(logits: torch.Tensor, labels: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The summed loss of `labels` (tokens,); `logits` (tokens, columns) become its gradient.
+
+    Columns past the vocabulary are of no token.
+    """
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    values = torch.where(columns < vocabulary, logits.float(), -torch.inf)
+    normal = values.logsumexp(1, keepdim=True)
+    asked = (labels != IGNORED)[:, None]
+    wanted = labels.clamp(min=0)[:, None]
+    loss = torch.where(asked, normal - logits.gather(1, wanted).float(), 0.0).sum()
+    gradient = (values - normal).exp() - (columns == wanted).float()
+    logits.copy_(torch.where(asked, gradient, 0.0))
+    return loss
+
+
+def softmax_by_slices(logits: torch.Tensor, labels: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The same, some tokens at a time: uncompiled, it needs several fp32 copies of what it is given."""
+    parts = zip(logits.split(SLICE), labels.split(SLICE), strict=True)
+    return torch.stack([softmax_to_gradient(some, wanted, vocabulary) for some, wanted in parts]).sum()
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """In fp32, whatever the factors are in."""
+    return left @ right if left.dtype == torch.float32 else torch.mm(left, right, out_dtype=torch.float32)
+
+
+class LossByRows(torch.autograd.Function):
+    """The summed loss of a head of (vocabulary, width) after `hidden` (tokens, width)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype, softmax: Softmax
+    ) -> torch.Tensor:
+        with torch.autocast("cuda", enabled=False):
+            vocabulary, _ = weight.shape
+            head = functional.pad(weight.to(dtype), (0, 0, 0, -vocabulary % _ALIGNED))
+            hidden_wanted, weight_wanted = ctx.needs_input_grad[:2]
+            d_hidden = torch.empty_like(hidden) if hidden_wanted else None
+            d_head = torch.zeros_like(head, dtype=torch.float32) if weight_wanted else None
+            total = torch.zeros((), device=hidden.device)
+            for start in range(0, len(labels), TOKENS):
+                rows = slice(start, start + TOKENS)
+                some = hidden[rows].to(dtype)
+                logits = some @ head.t()
+                total += softmax(logits, labels[rows], vocabulary)
+                if d_hidden is not None:
+                    d_hidden[rows] = logits @ head
+                if d_head is not None:
+                    d_head += (
+                        torch.mm(logits.t(), some, out_dtype=torch.float32) if dtype != torch.float32 else logits.t() @ some
+                    )
+        ctx.d_hidden, ctx.d_weight = d_hidden, None if d_head is None else d_head[:vocabulary]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+        (upstream,) = grad_outputs
+        d_hidden, d_weight = ctx.d_hidden, ctx.d_weight
+        del ctx.d_hidden, ctx.d_weight  # scaled in place: a second backward would find nothing rather than wrong numbers
+        return (
+            None if d_hidden is None else d_hidden.mul_(upstream),
+            None if d_weight is None else d_weight.mul_(upstream),
+            None,
+            None,
+            None,
+        )
