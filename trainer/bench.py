@@ -3,7 +3,7 @@
 Both are the real training in a process of their own, and take turns of some seconds, so that whatever else the machine does
 slows both; between them the rate of matrix products is measured, which sets the limit. Counted are real tokens, not padding.
 The stories are the project's own, cut into lines as long as the report's, 45 tokens in the mean, tag and prompt included. Both
-teach by AdamW, as taught weights are by default: Muon's own products, a sixth of a step of new weights, teach but no tokens.
+teach by AdamW, as taught weights are by default: Muon's own products, a seventh of a step of new weights, teach but no tokens.
 """
 
 from __future__ import annotations

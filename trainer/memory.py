@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -99,7 +100,30 @@ class Memory:
             free, _ = torch.cuda.mem_get_info(device)
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return cls(free + unused, torch.cuda.memory_allocated(device))
-        return cls(psutil.virtual_memory().available, psutil.Process().memory_info().rss)
+        available = psutil.virtual_memory().available
+        limit = _container_room()
+        return cls(available if limit is None else min(available, limit), psutil.Process().memory_info().rss)
+
+
+_CONTAINER_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "file "),  # cgroups, version 2
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "cache "),  # and 1
+)
+
+
+def _container_room(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container's limit leaves, in bytes; None where there is none. The whole machine's memory says nothing of it.
+
+    Files that are kept in memory until it is wanted are in what a container uses, and are none of its need.
+    """
+    for limit, used, stat, cached in _CONTAINER_FILES:
+        try:
+            lines = (root / stat).read_text().splitlines()
+            files = sum(int(line.removeprefix(cached)) for line in lines if line.startswith(cached))
+            return int((root / limit).read_text()) - int((root / used).read_text()) + files
+        except (OSError, ValueError):  # another version of cgroups, or "max"
+            continue
+    return None
 
 
 def layouts(batch_size: int, block: int, device: torch.device, lora_rank: int = 0) -> Iterator[Layout]:

@@ -2,8 +2,8 @@
 
 Muon makes each update of a matrix orthogonal, so that every direction is learnt at the same pace (Jordan et al. 2024,
 github.com/KellerJordan/Muon); it is scaled to the size of AdamW's updates, so that both take one learning rate (Liu et al.
-2025, Muon is Scalable for LLM Training). The price is five rounds of small matrix products for each matrix and step: a fifth of
-a step of 3,000 tokens for new:mini on two cores, where in the same two minutes it still taught more than AdamW.
+2025, Muon is Scalable for LLM Training). The price is five rounds of small matrix products for each matrix and step: a seventh
+of a step of 3,600 tokens for new:mini on two cores, where in the same two minutes it still taught more than AdamW.
 
 torch.optim.Muon is not used: it computes in bf16, which made a step ten times as long on a CPU that has none, and it leaves the
 rest to a second optimizer, which Trainer does not save.

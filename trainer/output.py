@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainer import checkpoints
+from trainer.alone import LOCK
 from trainer.errors import OutputError
 from trainer.layout import Layout
 from trainer.recipe import recipe_of
@@ -55,7 +56,7 @@ def inspect_output(settings: TrainSettings, digest: str) -> Plan:
     try:
         if out.exists() and not out.is_dir():
             raise OutputError(f"{out} is a file: choose another --out.")
-        if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
+        if out.is_dir() and not (out / RECORD).is_file() and not _holds_only_a_lock(out):
             raise OutputError(f"{out} holds something that no training wrote: choose another --out, or empty it.")
         if settings.resume == "never":
             return Plan(digest)
@@ -71,6 +72,11 @@ def inspect_output(settings: TrainSettings, digest: str) -> Plan:
     if not record["finished"]:
         say(f"Going on from {found.path}")
     return Plan(digest, found.path, float(record["seconds"]), bool(record["finished"]), _layout(record))
+
+
+def _holds_only_a_lock(out: Path) -> bool:
+    """Whether there is nothing there, or no more than a run leaves that was killed before it wrote anything down."""
+    return all(path.name in ("checkpoints", LOCK) for path in out.rglob("*"))
 
 
 def claim_output(settings: TrainSettings, plan: Plan) -> None:
@@ -107,7 +113,7 @@ def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) ->
 def _identity(settings: TrainSettings) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them."""
     fields = dataclasses.asdict(settings)
-    for name in ("out", "resume", "threads", "save_steps", "eval_steps", "report_to", "config", "lora_rank"):
+    for name in ("out", "resume", "threads", "compile", "save_steps", "eval_steps", "report_to", "config", "lora_rank"):
         del fields[name]
     recipe = recipe_of(settings)
     fields |= {"optimizer": settings.chosen_optimizer, "epochs": recipe.epochs, "batch_size": recipe.batch_size}

@@ -13,6 +13,8 @@ from math import ceil
 CountTokens = Callable[[Sequence[str]], list[int]]
 """The length of each text in tokens."""
 
+_CHARACTERS_IN_A_TOKEN = 16
+"""Text with more of them for each token of the room is cut, uncounted: counting a book takes as long as counting its parts."""
 _SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])""")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Lt|Rev|Hon|No|vs|etc|[A-Z])\.\s*$")
 _SCENE_BREAK = re.compile(r"[*\s#~_-]+")
@@ -31,7 +33,7 @@ def sentences(paragraph: str) -> list[str]:
 
 def cut(text: str, room: int, count: CountTokens) -> list[str]:
     """The text as passages of at most `room` tokens each, all of its words in order; scene breaks at the edges go."""
-    if count([text])[0] <= room:
+    if len(text) <= _CHARACTERS_IN_A_TOKEN * room and count([text])[0] <= room:
         return [text]
     pieces = _pieces(text.split("\n\n"), room, count)
     # One token of each piece is the blank line or space that joins it to the next; encoded apart it may count twice.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainer import packed_model, teaching
+from trainer import memory, packed_model, teaching
 from trainer.__main__ import main
 from trainer.layout import Layout
 from trainer.memory import Choice, layouts, needs
@@ -88,3 +88,13 @@ def test_activations_computed_again_teach_the_same(stories_file: Path, tmp_path:
     assert main(command(stories_file, tmp_path / "again")) == 0
     kept, again = (load_file(tmp_path / name / "model.safetensors") for name in ("kept", "again"))
     assert all(bool((kept[name] == again[name]).all()) for name in kept)
+
+
+def test_a_container_s_limit_counts_where_it_is_less_than_the_machine_has(tmp_path: Path) -> None:
+    assert memory._container_room(tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 300\nfile 700\nfile_mapped 50\n")
+    assert memory._container_room(tmp_path) is None
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory._container_room(tmp_path) == 4700
