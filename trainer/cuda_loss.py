@@ -74,9 +74,7 @@ class LossByRows(torch.autograd.Function):
                 if d_hidden is not None:
                     d_hidden[rows] = logits @ head
                 if d_head is not None:
-                    d_head += (
-                        torch.mm(logits.t(), some, out_dtype=torch.float32) if dtype != torch.float32 else logits.t() @ some
-                    )
+                    d_head += _product(logits.t(), some)
         ctx.d_hidden, ctx.d_weight = d_hidden, None if d_head is None else d_head[:vocabulary]
         return total
 
