@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-from trainer.packing import IGNORED, lay_out, pack
+from trainer.packing import IGNORED, Tokens, lay_out, pack
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -65,10 +66,10 @@ class Score:
 class HeldOutRow:
     """One packed row and whose stories it holds, in order."""
 
-    input_ids: list[int]
-    position_ids: list[int]
-    labels: list[int]
-    owners: list[int]
+    input_ids: Tokens
+    position_ids: Tokens
+    labels: Tokens
+    owners: Tokens
     """For each position the index of the story that its label belongs to."""
 
 
@@ -97,8 +98,8 @@ class HeldOut:
             for index in members:
                 start = len(owners)
                 owners += [index] * len(self._stories[index])
-                labels[start : start + self._openings[index]] = [IGNORED] * self._openings[index]
-            yield HeldOutRow(input_ids, position_ids, labels, owners + [0] * (block - len(owners)))
+                labels[start : start + self._openings[index]] = IGNORED
+            yield HeldOutRow(input_ids, position_ids, labels, np.array(owners + [0] * (block - len(owners))))
 
     @property
     def rows(self) -> int:
@@ -133,13 +134,15 @@ class HeldOut:
 def _losses(model: GPT2LMHeadModel, rows: Sequence[HeldOutRow]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For each predicted position of the rows its loss, whether it counts (0 or 1), and its story; on the CPU."""
     device = model.device
-    input_ids = torch.tensor([row.input_ids for row in rows], device=device)
-    position_ids = torch.tensor([row.position_ids for row in rows], device=device)
-    labels = torch.tensor([row.labels for row in rows], device=device)[:, 1:].flatten()
+    input_ids, position_ids, labels, owners = (
+        torch.from_numpy(np.stack(parts))
+        for parts in zip(*((row.input_ids, row.position_ids, row.labels, row.owners) for row in rows), strict=True)
+    )
+    input_ids, position_ids = input_ids.to(device), position_ids.to(device)
+    labels, owners = labels[:, 1:].flatten().to(device), owners[:, 1:].flatten()
     output: Any = model(input_ids=input_ids, position_ids=position_ids, use_cache=False)
     logits = cast("torch.Tensor", output.logits)[:, :-1].flatten(0, 1).float()
     loss = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    owners = torch.tensor([row.owners for row in rows])[:, 1:].flatten()
     return loss.cpu().double(), (labels != IGNORED).long().cpu(), owners
 
 

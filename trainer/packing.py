@@ -13,7 +13,11 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+
+Tokens = NDArray[np.int64]
 
 IGNORED = -100
 """A label that takes no part in the loss: a story's first token, which nothing stands before, and padding."""
@@ -49,17 +53,18 @@ def pack(lengths: Sequence[int], block: int) -> list[list[int]]:
     return rows
 
 
-def lay_out(stories: Sequence[Sequence[int]], block: int, pad_id: int) -> tuple[list[int], list[int], list[int]]:
-    """input_ids, position_ids and labels of one row, each `block` long (see the drawing above)."""
-    input_ids: list[int] = []
-    position_ids: list[int] = []
-    labels: list[int] = []
-    for story in stories:
-        input_ids += story
-        position_ids += range(len(story))
-        labels += [IGNORED, *story[1:]]
-    rest = block - len(input_ids)
-    return input_ids + [pad_id] * rest, position_ids + list(range(rest)), labels + [IGNORED] * rest
+def lay_out(stories: Sequence[ArrayLike], block: int, pad_id: int) -> tuple[Tokens, Tokens, Tokens]:
+    """input_ids, position_ids and labels of one row, each `block` long (see the drawing above); one story or more."""
+    parts = [np.asarray(story) for story in stories]
+    lengths = [len(part) for part in parts]
+    used = sum(lengths)
+    input_ids = np.full(block, pad_id, np.int64)
+    np.concatenate(parts, out=input_ids[:used])
+    labels = np.where(np.arange(block) < used, input_ids, IGNORED)
+    starts = np.cumsum([0, *lengths])
+    labels[starts[:-1]] = IGNORED
+    position_ids = np.arange(block) - np.repeat(starts, [*lengths, block - used])
+    return input_ids, position_ids, labels
 
 
 def story_lengths(position_ids: torch.Tensor) -> list[int]:

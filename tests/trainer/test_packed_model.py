@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -31,7 +32,7 @@ def small_model(vocabulary: int, **config: Any) -> Any:
 def rows(codec: StoryCodec, texts: list[str]) -> dict[str, torch.Tensor]:
     stories = [codec.story("HORROR", codec.encode_prompt("lamp"), codec.encode_text(text)) for text in texts[:6]]
     laid = [lay_out(some, BLOCK, codec.end_id) for some in (stories[:2], stories[2:3])]
-    input_ids, position_ids, labels = (torch.tensor(part) for part in zip(*laid, strict=True))
+    input_ids, position_ids, labels = (torch.from_numpy(np.stack(part)) for part in zip(*laid, strict=True))
     return {"input_ids": input_ids, "position_ids": position_ids, "labels": labels}
 
 

@@ -27,9 +27,9 @@ def test_a_story_longer_than_a_row_is_refused() -> None:
 
 def test_positions_restart_and_the_first_token_of_a_story_is_not_asked_for() -> None:
     input_ids, position_ids, labels = lay_out([[7, 1, 2], [8, 3]], 7, pad_id=0)
-    assert input_ids == [7, 1, 2, 8, 3, 0, 0]
-    assert position_ids == [0, 1, 2, 0, 1, 0, 1]
-    assert labels == [IGNORED, 1, 2, IGNORED, 3, IGNORED, IGNORED]
+    assert input_ids.tolist() == [7, 1, 2, 8, 3, 0, 0]
+    assert position_ids.tolist() == [0, 1, 2, 0, 1, 0, 1]
+    assert labels.tolist() == [IGNORED, 1, 2, IGNORED, 3, IGNORED, IGNORED]
 
 
 def test_the_end_is_supervised_in_every_story(codec: StoryCodec) -> None:
@@ -49,7 +49,7 @@ def test_packed_equals_unpacked_in_logits_and_gradients(codec: StoryCodec, texts
     config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
     model = GPT2LMHeadModel(config).double()
     stories = [codec.story(None, codec.encode_prompt("lamp"), codec.encode_text(text)) for text in texts[:4]]
-    input_ids, position_ids, labels = (torch.tensor([part]) for part in lay_out(stories, 256, codec.end_id))
+    input_ids, position_ids, labels = (torch.from_numpy(part)[None] for part in lay_out(stories, 256, codec.end_id))
 
     packed = model(input_ids=input_ids, position_ids=position_ids, labels=labels, use_cache=False)
     packed.loss.backward()

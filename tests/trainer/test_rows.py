@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +49,29 @@ def test_every_epoch_has_the_same_number_of_rows(codec: StoryCodec, texts: list[
         rows.set_epoch(epoch)
         lengths.add(len(dump(rows)))
     assert len(lengths) == 1
+
+
+def test_a_row_holds_whole_stories_as_the_codec_writes_them(codec: StoryCodec, texts: list[str]) -> None:
+    made = passages(codec, texts)
+    rows = StoryRows(StoryTokens(made, codec), 160, 1)
+    separator, end = codec.opening(None, [])[-1], codec.end_id
+    told = 0
+    for number in range(len(rows)):
+        row = rows[number]
+        ids, first = row["input_ids"].tolist(), 0
+        for length in row["story_lengths"]:
+            story, first = ids[first : first + length], first + length
+            if story[0] != end:  # what fills the row up
+                text = codec.tokenizer.decode(story[story.index(separator) + 1 : -1])
+                assert story == codec.story("HORROR", story[1 : story.index(separator)], codec.encode_text(text))
+                told += 1
+    assert told == len(made)
+    assert sorted(rows.lengths()) == sorted(n for number in range(len(rows)) for n in _told(rows[number], end))
+
+
+def _told(row: dict[str, Any], end: int) -> list[int]:
+    starts = np.cumsum([0, *row["story_lengths"]])[:-1]
+    return [n for start, n in zip(starts, row["story_lengths"], strict=True) if row["input_ids"][start] != end]
 
 
 def test_rows_are_of_the_block_and_mostly_in_use(codec: StoryCodec, texts: list[str]) -> None:
