@@ -181,7 +181,8 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
             layout = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block).layout
             batch = collate([rows[n] for n in range(layout.micro_batch)])
             choice = choose_kernels(model, numbers.dtype, batch, train.max_steps, train.compile)
-            say(f"{numbers.reason}. {choice.sentence}")
+            if choice.sentence:
+                say(choice.sentence)
             kernels = choice.kernels
         args = arguments(train, numbers, layout, evaluated=False)
         lengths = rows.lengths()

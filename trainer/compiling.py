@@ -1,7 +1,7 @@
 """Whether a training on CUDA compiles its kernels: tried for a few steps, and not assumed.
 
-Compiling takes five to some thirty seconds and needs Triton and a C compiler, which not every host has. It is tried where the
-steps that are left would take longer than a minute, and kept where it was faster.
+Compiling took 3 to 11 s on an H200, and needs Triton and a C compiler, which not every host has. It is tried where all steps of
+the training would take longer than a minute, and kept where it was faster.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from trainer import cuda_blocks
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.lora import inner
+from trainer.memory import is_out_of_memory
 from trainer.packed_model import taught_packed
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def choose_kernels(
     passes: int,
     asked: Literal["auto", "on", "off"],
 ) -> Choice:
-    """For so many more `passes` through the model of batches like this one (trainer/rows.py). Weights and random state stay."""
+    """For so many `passes` through the model, of batches like this one (trainer/rows.py). Weights and random state stay."""
     if asked == "off" or not cuda_blocks.fits(inner(model)):
-        return Choice(PLAIN, "")
+        return Choice(PLAIN, "Not compiled: that is for a GPT-2 on CUDA without LoRA." if asked == "on" else "")
     batch = {name: part.to(model.device) if isinstance(part, torch.Tensor) else part for name, part in batch.items()}
     plain_s = _seconds(model, dtype, batch, PLAIN)[1]
     if asked == "auto" and plain_s * passes < WORTH_IT_S:
@@ -52,8 +53,9 @@ def choose_kernels(
     try:
         took_s, compiled_s = _seconds(model, dtype, batch, kernels)
     except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and plain kernels do the same
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        return Choice(PLAIN, f"Not compiled, which failed here ({reason[0][:120]}). A C compiler may be missing.")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        missing = "" if is_out_of_memory(error) else " A C compiler may be missing."
+        return Choice(PLAIN, f"Not compiled, which failed here ({reason}).{missing}")
     if compiled_s > plain_s:
         return Choice(PLAIN, f"Not compiled: {_ms(compiled_s)} for a pass, and {_ms(plain_s)} without.")
     return Choice(kernels, f"Compiled in {took_s:.0f} s: {_ms(compiled_s)} for a pass, and {_ms(plain_s)} without.")

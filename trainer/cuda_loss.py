@@ -3,7 +3,7 @@
 All logits of 8 rows of 1,024 tokens would be 1.6 GB in fp32 for GPT-2, and as much for their gradient. Here the logits of some
 tokens are computed, turned into their own gradient where they lie, and used up by two more products. The sums are in fp32.
 50,257 columns are an odd number, for which a GPU has only its slow products: the head is filled up with columns that no token
-has (25 % of GPT-2's step in nanoGPT).
+has.
 """
 
 from __future__ import annotations
@@ -52,6 +52,18 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return left @ right if left.dtype == torch.float32 else torch.mm(left, right, out_dtype=torch.float32)
 
 
+def kept_gradients(ctx: Any, grad_outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The gradients of hidden and weight that a forward pass kept, scaled by what comes from above.
+
+    In place, and given up: a second backward pass finds nothing rather than wrong numbers.
+    """
+    (upstream,) = grad_outputs
+    kept = (ctx.d_hidden, ctx.d_weight)
+    del ctx.d_hidden, ctx.d_weight
+    d_hidden, d_weight = (None if gradient is None else gradient.mul_(upstream) for gradient in kept)
+    return d_hidden, d_weight
+
+
 class LossByRows(torch.autograd.Function):
     """The summed loss of a head of (vocabulary, width) after `hidden` (tokens, width)."""
 
@@ -80,13 +92,4 @@ class LossByRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
-        (upstream,) = grad_outputs
-        d_hidden, d_weight = ctx.d_hidden, ctx.d_weight
-        del ctx.d_hidden, ctx.d_weight  # scaled in place: a second backward would find nothing rather than wrong numbers
-        return (
-            None if d_hidden is None else d_hidden.mul_(upstream),
-            None if d_weight is None else d_weight.mul_(upstream),
-            None,
-            None,
-            None,
-        )
+        return (*kept_gradients(ctx, grad_outputs), None, None, None)

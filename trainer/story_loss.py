@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trainer.cuda_loss import LossByRows, Softmax, softmax_by_slices
+from trainer.cuda_loss import LossByRows, Softmax, kept_gradients, softmax_by_slices
 from trainer.packing import IGNORED
 
 _COLUMNS = 4096
@@ -58,14 +58,7 @@ class _ByColumns(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        (upstream,) = grad_outputs
-        d_hidden, d_weight = ctx.d_hidden, ctx.d_weight
-        del ctx.d_hidden, ctx.d_weight  # scaled in place: a second backward would find nothing rather than wrong numbers
-        return (
-            None if d_hidden is None else d_hidden.mul_(upstream),
-            None if d_weight is None else d_weight.mul_(upstream),
-            None,
-        )
+        return (*kept_gradients(ctx, grad_outputs), None)
 
 
 def _chunk(

@@ -173,13 +173,16 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
 
 
 def _kernels(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Kernels:
-    """What the steps that are left run on CUDA, tried with the first rows."""
-    micro_batch = cast("Layout", plan.layout).micro_batch
-    epochs = len(work.rows) * work.recipe.epochs // process_count()
-    rows = work.settings.max_steps * work.recipe.batch_size * work.settings.accumulate
-    passes = (rows if rows > 0 else epochs) // micro_batch
-    batch = collate([work.rows[n] for n in range(micro_batch)])
-    choice = choose_kernels(model, work.numbers.dtype, batch, passes, work.settings.compile)
+    """What the steps run on CUDA, tried with the first rows."""
+    layout, settings = cast("Layout", plan.layout), work.settings
+    if layout.checkpointing:  # which Trainer sets only when it begins: a trial before would fill the memory
+        return PLAIN
+    if settings.max_steps > 0:
+        rows = settings.max_steps * work.recipe.batch_size * settings.accumulate
+    else:
+        rows = len(work.rows) * work.recipe.epochs // process_count()
+    batch = collate([work.rows[n] for n in range(layout.micro_batch)])
+    choice = choose_kernels(model, work.numbers.dtype, batch, rows // layout.micro_batch, settings.compile)
     if choice.sentence:
         say(choice.sentence)
     return choice.kernels

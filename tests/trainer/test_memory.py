@@ -98,3 +98,13 @@ def test_a_container_s_limit_counts_where_it_is_less_than_the_machine_has(tmp_pa
     assert memory._container_room(tmp_path) is None
     (tmp_path / "memory.max").write_text("5000\n")
     assert memory._container_room(tmp_path) == 4700
+
+
+def test_activations_computed_again_are_not_tried_without(
+    stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr(teaching, "choose", lambda *_: Choice(Layout(1, checkpointing=True), True, ""))
+    monkeypatch.setattr(teaching, "choose_kernels", lambda *asked: tried.append(asked))
+    assert main(command(stories_file, tmp_path / "out")) == 0
+    assert not tried
