@@ -311,7 +311,7 @@ def many_books(folder: Path, files: int) -> Path:
 
 @pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_corpus_that_was_cut_off_goes_on_and_is_the_same(tmp_path: Path, when: signal.Signals) -> None:
-    books = many_books(tmp_path / "books", 80)
+    books = many_books(tmp_path / "books", 40)
     out = tmp_path / "c"
     command = [sys.executable, "-m", "trainer", "corpus", str(books), "--out", str(out)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
