@@ -150,15 +150,16 @@ class CpuForward:
 
     def _gelu(self, x: Tensor) -> Tensor:
         """In pieces that torch does not split among threads: at a split its vectors have a remainder, whose last bits are
-        others, and where that falls depends on the number of rows. With one or two threads no split is uneven."""
-        if x.numel() <= GELU_GRAIN or torch.get_num_threads() <= 2:  # noqa: PLR2004
+        others, and where that falls depends on the number of rows. With one or two threads no split is uneven.
+        """
+        if x.numel() <= GELU_GRAIN or torch.get_num_threads() <= 2:
             return gelu(x, approximate=self._shape.gelu)
         rows = max(1, GELU_GRAIN // x.shape[1])
         return torch.cat([gelu(piece, approximate=self._shape.gelu) for piece in x.split(rows)])
 
     @torch.inference_mode()
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """log P(continuation | prefix) in nats for each prefix; see Forward."""
+        """Log P(continuation | prefix) in nats for each prefix; see Forward."""
         check_prefixes(prefixes, continuation, self.n_positions, self._shape.vocab_size)
         length = len(prefixes[0]) + len(continuation) - 1  # the last token is only predicted, never read
         texts = torch.tensor([[*prefix, *continuation] for prefix in prefixes])

@@ -7,7 +7,6 @@ passes do not cover are told apart here, with the reason; they run on transforme
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bot.engine.model_files import COPY_AGAIN, weights_file
+from bot.engine.model_files import COPY_AGAIN, misfit, shard_files, weights_file
 from bot.errors import ModelUnavailable
 
 GELUS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
@@ -115,25 +114,11 @@ def read_weights(model_dir: Path, shape: Gpt2Shape) -> Gpt2Weights:
             found = {_full_name(name): (shard, name) for shard in shards for name in shard.keys()}  # noqa: SIM118
             found = {name: at for name, at in found.items() if not _is_mask(name)}
             there = {name: tuple(shard.get_slice(raw).get_shape()) for name, (shard, raw) in found.items()}
-            _check_names(model_dir, file, _expected(shape), there, tied=shape.tied)
+            _check_names(model_dir, _expected(shape), there, tied=shape.tied)
             tensors = {name: _as_float(shard.get_tensor(raw)) for name, (shard, raw) in found.items()}
     except (SafetensorError, OSError) as error:
         raise ModelUnavailable(f"{file.name} in {model_dir} is torn or can't be read. {COPY_AGAIN}") from error
     return _assemble(shape, tensors)
-
-
-def shard_files(file: Path) -> list[Path]:
-    """The safetensors files behind `weights_file`: itself, or all that an index names. Raises ModelUnavailable."""
-    if file.suffix != ".json":
-        return [file]
-    try:
-        names = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelUnavailable(f"{file.name} in {file.parent} is torn or no index of weights. {COPY_AGAIN}") from error
-    for name in names:
-        if Path(str(name)).name != name or not (file.parent / name).is_file():
-            raise ModelUnavailable(f"{name}, which {file.name} names, is missing in {file.parent}. {COPY_AGAIN}")
-    return [file.parent / name for name in names]
 
 
 def _full_name(name: str) -> str:
@@ -172,16 +157,13 @@ def _expected(shape: Gpt2Shape) -> dict[str, tuple[int, ...]]:
 
 
 def _check_names(
-    model_dir: Path, file: Path, expected: dict[str, tuple[int, ...]], there: dict[str, tuple[int, ...]], *, tied: bool
+    model_dir: Path, expected: dict[str, tuple[int, ...]], there: dict[str, tuple[int, ...]], *, tied: bool
 ) -> None:
     either = {HEAD, EMBEDDING} if tied and (HEAD in there or EMBEDDING in there) else set[str]()
     missing = expected.keys() - there.keys() - either
     odd = sorted([*missing, *(name for name, size in there.items() if expected.get(name) != size)])
     if odd:
-        raise ModelUnavailable(
-            f"{file.name} in {model_dir} does not fit its config.json: {len(odd)} weights are missing, left over or of "
-            f"another shape, {odd[0]} among them. {COPY_AGAIN}"
-        )
+        raise misfit(model_dir, odd)
 
 
 def _as_float(weight: Tensor) -> Tensor:

@@ -27,9 +27,7 @@ def check_parts(parts: Sequence[Part], slots: int, n_positions: int, vocab_size:
         _check_ids(part.ids, vocab_size)
 
 
-def check_prefixes(
-    prefixes: Sequence[Sequence[int]], continuation: Sequence[int], n_positions: int, vocab_size: int
-) -> None:
+def check_prefixes(prefixes: Sequence[Sequence[int]], continuation: Sequence[int], n_positions: int, vocab_size: int) -> None:
     """Raises ValueError for a score that a Forward must not compute."""
     if not prefixes or not continuation or not prefixes[0] or len({len(prefix) for prefix in prefixes}) > 1:
         raise ValueError("a score needs a continuation, and prefixes of one length, of one token or more")
