@@ -11,11 +11,9 @@ one token each that costs nothing here: MKL needs 1.4 to 1.8 ms for eight rows o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 INT8_LIMIT = 127
 PAIR_LIMIT = 127
@@ -26,45 +24,47 @@ TINY = 1e-30
 """In place of the largest value of a row of zeros, which would be divided by."""
 
 
-class Linear(Protocol):
-    """x @ weight + bias over rows."""
-
-    def __call__(self, x: Tensor, cuts: Sequence[int]) -> Tensor:
-        """(rows, in) to (rows, out), a new tensor; `cuts` are the rows of each text, in order."""
-        ...
-
-
-class Fp32Linear:
+class Fp32Linear(nn.Module):
     """Full precision, one product for each text."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` of shape (in, out), kept as it is."""
-        self._weight = weight
-        self._bias = bias if bias is not None else torch.zeros(weight.shape[1])
+        super().__init__()
+        self.weight = weight
+        self.bias = bias if bias is not None else torch.zeros(weight.shape[1])
 
-    def __call__(self, x: Tensor, cuts: Sequence[int]) -> Tensor:
-        """See Linear."""
+    def forward(self, x: Tensor, cuts: list[int]) -> Tensor:
+        """(rows, in) to (rows, out), a new tensor; `cuts` are the rows of each text, in order."""
         if len(cuts) == 1:
-            return torch.addmm(self._bias, x, self._weight)
+            return torch.addmm(self.bias, x, self.weight)
         # each into memory of its own: written to rows of one result, the sums would depend on where these begin
-        return torch.cat([torch.addmm(self._bias, rows, self._weight) for rows in x.split_with_sizes(cuts)])
+        results: list[Tensor] = []
+        for rows in x.split_with_sizes(cuts):
+            results.append(torch.addmm(self.bias, rows, self.weight))  # noqa: PERF401 - TorchScript
+        return torch.cat(results)
 
 
-class Int8Linear:
+class Int8Linear(nn.Module):
     """8-bit weights, a scale for each output; 8-bit activations, a scale for each row; exact sums between them."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` of shape (in, out), not kept; its `in` is even."""
-        self._packed = _pack(weight.t())
-        self._bias = bias
-        self._product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+        super().__init__()
+        self.packed = _pack(weight.t())
+        self.bias = bias
 
-    def __call__(self, x: Tensor, cuts: Sequence[int]) -> Tensor:
-        """See Linear."""
-        scale = x.abs().amax(1, keepdim=True).clamp_min_(TINY)
+    def forward(self, x: Tensor, cuts: list[int]) -> Tensor:
+        """(rows, in) to (rows, out), a new tensor, in one product; `cuts` do not matter."""
+        scale = x.abs().amax(1, True).clamp_min_(1e-30)  # of a row of zeros, which is then divided by something
         # the kernel rounds to whole steps of 1/127 around its zero, 128
-        result = cast("Tensor", self._product(x.div(scale), 1 / INT8_LIMIT, 128, self._packed)).mul_(scale)
-        return result if self._bias is None else result.add_(self._bias)
+        steps = x.div(scale)
+        result = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1 / 127, 128, self.packed)
+        result = result.mul_(scale)
+        bias = self.bias
+        return result if bias is None else result.add_(bias)
+
+
+MakeLinear = type[Fp32Linear | Int8Linear]
 
 
 def int8_is_there() -> bool:
@@ -76,10 +76,11 @@ def int8_is_there() -> bool:
 
 def _pack(weight: Tensor) -> object:
     """(out, in) weights as fbgemm lays them out, symmetric around 0."""
+    weight = weight.contiguous()
     largest = weight.abs().amax(1) / INT8_LIMIT
     of_pairs = (weight[:, 0::2] + weight[:, 1::2]).abs().amax(1) / PAIR_LIMIT
     scale = torch.maximum(largest, of_pairs).clamp_min_(TINY)
-    steps = weight.div(scale.unsqueeze(1)).round_().to(torch.int8).contiguous()
+    steps = weight.div(scale.unsqueeze(1)).round_().to(torch.int8)
     zeros = torch.zeros(len(scale), dtype=torch.long)
     chosen = torch.backends.quantized.engine
     torch.backends.quantized.engine = "fbgemm"  # it decides how weights are packed, and nothing after that

@@ -188,6 +188,6 @@ def _assemble(shape: Gpt2Shape, tensors: dict[str, Tensor]) -> Gpt2Weights:
     )
     embedding = tensors[EMBEDDING] if EMBEDDING in tensors else tensors[HEAD]
     head = tensors.get(HEAD, embedding)  # a head of its own wins over config.json's word, as in transformers 5
-    if torch.equal(head, embedding):
+    if head is not embedding and torch.equal(head, embedding):
         head = embedding
     return Gpt2Weights(shape, embedding, tensors["transformer.wpe.weight"], layers, affine("ln_f"), head)

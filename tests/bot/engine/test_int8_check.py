@@ -23,7 +23,7 @@ def load(model_dir: Path) -> Forward:
 
 
 def is_int8(forward: Forward) -> bool:
-    return isinstance(forward, CpuForward) and isinstance(forward._head, Int8Linear)
+    return isinstance(forward, CpuForward) and forward.linear is Int8Linear
 
 
 @pytest.fixture
