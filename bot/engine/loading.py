@@ -125,15 +125,14 @@ def _any_forward(model_dir: Path, placement: Placement, slots: int) -> tuple[For
 
 def _cpu_forward(model_dir: Path, tokenizer: Tokenizer, weights: Gpt2Weights, slots: int) -> tuple[Forward, str]:
     """In int8 if that is known or found to cost no quality; it is checked once for each model."""
-    precise = CpuForward(weights, Fp32Linear, slots)
     if not int8_is_there():
-        return precise, "cpu in fp32, as this processor or torch has no int8 kernel"
+        return CpuForward(weights, Fp32Linear, slots), "cpu in fp32, as this processor or torch has no int8 kernel"
     record = known_record(model_dir)
-    compact = CpuForward(weights, Int8Linear, slots) if record is None or record.allows else None
-    if record is None and compact is not None:
+    if record is None:
         logger.info("checking what int8 costs %s, once for each model", model_dir.name)
+        precise, compact = (CpuForward(weights, linear, slots) for linear in (Fp32Linear, Int8Linear))
         record = measure(model_dir, tokenizer, precise, compact)
-    if record is None or not record.allows or compact is None:
-        logger.warning("%s runs in fp32, at a third of the speed: int8 would cost too much (%s)", model_dir.name, record)
-        return precise, f"cpu in fp32 ({record})"
-    return compact, f"cpu in int8 ({record})"
+    if record.allows:
+        return CpuForward(weights, Int8Linear, slots), f"cpu in int8 ({record})"
+    logger.warning("%s runs in fp32, much slower: int8 would cost too much (%s)", model_dir.name, record)
+    return CpuForward(weights, Fp32Linear, slots), f"cpu in fp32 ({record})"
