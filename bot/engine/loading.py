@@ -1,31 +1,40 @@
-"""Load a plain Hugging Face directory of GPT-2 into a decoder: safetensors only, no remote code, no network.
+"""Load a plain Hugging Face directory of GPT-2, ready to run: safetensors only, no remote code, no network.
 
-Weights that do not match config.json name by name are an error, where transformers would fill in random ones and warn.
-Importing this module costs six seconds (torch and GPT-2's modelling code), so only the decode thread does.
+    cpu     our own forward pass (cpu_forward.py), in int8 where the model's loss allows it, else in fp32
+    else    transformers' forward pass (any_forward.py), as for the variants of GPT-2 that ours does not cover
+
+Importing this module imports torch (2 s), so only the decode thread does; transformers (4 s more) is imported only where
+its forward pass is needed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import GPT2LMHeadModel
-from transformers.utils import logging as transformers_logging
 
 from bot.engine.characters import Vocabulary
-from bot.engine.decoder import Decoder, Gpt2Decoder
-from bot.engine.model_files import COPY_AGAIN, ModelConfig, read_config, read_tokenizer, weights_file
+from bot.engine.cpu_forward import CpuForward
+from bot.engine.cpu_linear import Fp32Linear, Int8Linear, int8_is_there
+from bot.engine.gpt2_weights import Gpt2Weights, covered_shape, read_weights
+from bot.engine.int8_check import known_record, measure
+from bot.engine.model_files import ModelConfig, read_config, read_fields, read_tokenizer
+from bot.engine.thread_choice import choose_threads
 from bot.errors import ModelUnavailable
 
+if TYPE_CHECKING:
+    from bot.engine.decoder import Decoder
+    from bot.engine.forward import Forward
+
 logger = logging.getLogger(__name__)
+
+SLOTS = 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,17 @@ class LoadedModel:
     vocabulary: Vocabulary
     unwritable: Tensor
     """A mask over the vocabulary, on the CPU: the tokens that must never be written."""
-    decoder: Decoder
+    forward: Forward
+    model_dir: Path
+    placement: Placement
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The path before Forward; it goes when the decode thread runs on `forward`."""
+        from bot.engine.any_forward import load_any_gpt2
+        from bot.engine.decoder import Gpt2Decoder
+
+        return Gpt2Decoder(load_any_gpt2(self.model_dir, self.placement.device, self.placement.dtype))
 
 
 @dataclass(frozen=True)
@@ -48,18 +67,24 @@ class Placement:
     reason: str
 
 
-def load_model(model_dir: Path, threads: int | None, device: str) -> LoadedModel:
-    """Everything in `model_dir`, ready to write. Call it on the thread that will decode. Raises ModelUnavailable."""
+def load_model(model_dir: Path, threads: int | None, device: str, slots: int = SLOTS) -> LoadedModel:
+    """Everything in `model_dir`, ready to write. Call it on the thread that will decode. Raises ModelUnavailable.
+
+    `threads` are torch's inside a forward; None measures which number is fastest.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     config = read_config(model_dir)
-    vocabulary = Vocabulary(read_tokenizer(model_dir, config), config.vocab_size, config.eos_ids)
+    tokenizer = read_tokenizer(model_dir, config)
+    vocabulary = Vocabulary(tokenizer, config.vocab_size, config.eos_ids)
     unwritable = torch.zeros(config.vocab_size, dtype=torch.bool)
     unwritable[torch.tensor(sorted(vocabulary.unwritable), dtype=torch.long)] = True
     placement = choose_placement(device)
-    weights = _load_weights(model_dir, placement)
-    logger.info("%s is loaded on %s", model_dir.name, placement.reason)
-    return LoadedModel(config, vocabulary, unwritable, Gpt2Decoder(weights))
+    forward, how = _make_forward(model_dir, tokenizer, placement, slots)
+    if threads is None and placement.device.type == "cpu" and isinstance(forward, CpuForward):
+        how = f"{how}, {choose_threads(forward)[1]}"
+    logger.info("%s is loaded on %s", model_dir.name, how)
+    return LoadedModel(config, vocabulary, unwritable, forward, model_dir, placement)
 
 
 def choose_placement(device: str) -> Placement:
@@ -79,41 +104,35 @@ def choose_placement(device: str) -> Placement:
     return Placement(chosen, torch.float32, f"{chosen} in fp32, as this GPU has no bf16")
 
 
-def _load_weights(model_dir: Path, placement: Placement) -> GPT2LMHeadModel:
-    file = weights_file(model_dir)
-    try:
-        with _no_progress_bars():
-            loaded: Any = GPT2LMHeadModel.from_pretrained(
-                model_dir,
-                dtype=placement.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # they are then in the report, and refused below by name
-                output_loading_info=True,
-            )
-    except (SafetensorError, OSError) as error:
-        raise ModelUnavailable(f"{file.name} in {model_dir} is torn or can't be read. {COPY_AGAIN}") from error
-    except (StrictDataclassError, ValueError, KeyError, TypeError) as error:
-        raise ModelUnavailable(f"config.json in {model_dir} describes no GPT-2 ({error}). {COPY_AGAIN}") from error
-    model, report = cast("tuple[GPT2LMHeadModel, dict[str, Any]]", loaded)
-    mismatched = (name for name, *_shapes in report["mismatched_keys"])
-    odd = sorted([*report["missing_keys"], *report["unexpected_keys"], *mismatched])
-    if odd:
-        raise ModelUnavailable(
-            f"{file.name} in {model_dir} does not fit its config.json: {len(odd)} weights are missing, left over or of "
-            f"another shape, {odd[0]} among them. {COPY_AGAIN}"
-        )
-    model.config.pad_token_id = None  # nothing is padded here; with one set, each forward would search its input for it
-    return model.eval().to(placement.device)  # pyright: ignore[reportArgumentType] - its decorator hides its type
+def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, slots: int) -> tuple[Forward, str]:
+    """The forward pass for a device, and where and how it runs, for the log. Raises ModelUnavailable."""
+    shape = covered_shape(read_fields(model_dir))
+    if isinstance(shape, str):
+        logger.warning("%s runs on transformers' slower forward pass: %s", model_dir.name, shape)
+        return _any_forward(model_dir, placement, slots)
+    if placement.device.type == "cpu":
+        return _cpu_forward(model_dir, tokenizer, read_weights(model_dir, shape), slots)
+    if placement.device.type == "cuda":  # a forward pass of its own, made from read_weights(model_dir, shape), goes here
+        return _any_forward(model_dir, placement, slots)
+    return _any_forward(model_dir, placement, slots)
 
 
-@contextmanager
-def _no_progress_bars() -> Generator[None]:
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+def _any_forward(model_dir: Path, placement: Placement, slots: int) -> tuple[Forward, str]:
+    from bot.engine.any_forward import AnyForward, load_any_gpt2
+
+    return AnyForward(load_any_gpt2(model_dir, placement.device, placement.dtype), slots), placement.reason
+
+
+def _cpu_forward(model_dir: Path, tokenizer: Tokenizer, weights: Gpt2Weights, slots: int) -> tuple[Forward, str]:
+    """In int8 if that is known or found to cost no quality; it is checked once for each model."""
+    if not int8_is_there():
+        return CpuForward(weights, Fp32Linear, slots), "cpu in fp32, as this processor or torch has no int8 kernel"
+    record = known_record(model_dir)
+    if record is None:
+        logger.info("checking what int8 costs %s, once for each model", model_dir.name)
+        precise, compact = (CpuForward(weights, linear, slots) for linear in (Fp32Linear, Int8Linear))
+        record = measure(model_dir, tokenizer, precise, compact)
+    if record.allows:
+        return CpuForward(weights, Int8Linear, slots), f"cpu in int8 ({record})"
+    logger.warning("%s runs in fp32, much slower: int8 would cost too much (%s)", model_dir.name, record)
+    return CpuForward(weights, Fp32Linear, slots), f"cpu in fp32 ({record})"

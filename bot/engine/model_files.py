@@ -30,9 +30,14 @@ class ModelConfig:
     """The tokens that end a text; empty for a model that was never taught an end."""
 
 
+def read_fields(model_dir: Path) -> dict[str, Any]:
+    """All of config.json. Raises ModelUnavailable."""
+    return _read_json(_existing(model_dir, "config.json"))
+
+
 def read_config(model_dir: Path) -> ModelConfig:
     """The few fields of config.json that the engine relies on. Raises ModelUnavailable."""
-    fields = _read_json(_existing(model_dir, "config.json"))
+    fields = read_fields(model_dir)
     if fields.get("model_type") != "gpt2":
         kind = fields.get("model_type")
         raise ModelUnavailable(f'config.json in {model_dir} is for a {kind!r} model; this engine runs only "gpt2".')
@@ -66,6 +71,28 @@ def weights_file(model_dir: Path) -> Path:
     """The safetensors file, or the index of a sharded one. Raises ModelUnavailable."""
     index = model_dir / "model.safetensors.index.json"
     return index if index.is_file() else _existing(model_dir, "model.safetensors")
+
+
+def shard_files(file: Path) -> list[Path]:
+    """The safetensors files behind `weights_file`: itself, or all that an index names. Raises ModelUnavailable."""
+    if file.suffix != ".json":
+        return [file]
+    try:
+        names = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelUnavailable(f"{file.name} in {file.parent} is torn or no index of weights. {COPY_AGAIN}") from error
+    for name in names:
+        if Path(str(name)).name != name or not (file.parent / name).is_file():
+            raise ModelUnavailable(f"{name}, which {file.name} names, is missing in {file.parent}. {COPY_AGAIN}")
+    return [file.parent / name for name in names]
+
+
+def misfit(model_dir: Path, odd: list[str]) -> ModelUnavailable:
+    """The error for weights that are not the ones config.json speaks of; `odd` names them, sorted."""
+    return ModelUnavailable(
+        f"{weights_file(model_dir).name} in {model_dir} does not fit its config.json: {len(odd)} weights are missing, left "
+        f"over or of another shape, {odd[0]} among them. {COPY_AGAIN}"
+    )
 
 
 def _existing(model_dir: Path, name: str) -> Path:
