@@ -1,0 +1,258 @@
+"""The draws of all texts in flight: what each has seen, what is banned for it, its random numbers; one `draw` a round.
+
+    TextDraws   one text's own state; it goes with the text when it changes its slot
+    Draws       the slots' columns as tensors on the logits' device, filled when a text sits down
+
+A random source is Python's: it takes a seed of any size and promises the same numbers in later versions, where torch's CPU
+generator looks at the low 32 bits of a seed only. One number a token, so a text's numbers can't depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bot.engine.bans import BannedWords, NgramLedger
+from bot.engine.interface import Sampling
+from bot.engine.sampling import (
+    ALL_TOKENS,
+    GREEDY_BELOW,
+    NOT_FINITE,
+    REACHES_FURTHER,
+    Columns,
+    draw,
+    spare_token,
+    workspace,
+)
+
+FIRST_LOOK = 256
+"""How many of the likeliest tokens are looked at first; a row that needs more is drawn again with 8 times as many."""
+_WIDTH_STEP = 64
+"""Lists of seen tokens are padded to a multiple of this, so that shapes change seldom."""
+
+
+class TextDraws:
+    """What one text has seen and its own random numbers.
+
+    The repetition penalty counts prompt and new text alike, as in transformers; no_repeat_ngram counts the new text only, so
+    that a story may say the words of its prompt; banned words may begin in the prompt.
+    """
+
+    def __init__(self, sampling: Sampling, seed: int, prompt_ids: Sequence[int]) -> None:
+        self.sampling = sampling
+        self.greedy = sampling.temperature < GREEDY_BELOW
+        self.penalised = sampling.repetition_penalty != 1
+        self.narrowed = self.greedy or sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0
+        self._random = random.Random(seed)
+        self._pending: float | None = None
+        self._known = set(prompt_ids) if self.penalised else set[int]()
+        self.seen = list(dict.fromkeys(prompt_ids)) if self.penalised else list[int]()
+        """Each different token once, in the order of their first use; empty without a repetition penalty."""
+        self._ngrams = NgramLedger(sampling.no_repeat_ngram) if sampling.no_repeat_ngram > 0 else None
+        self._words = BannedWords(sampling.banned_ids, prompt_ids) if sampling.banned_ids else None
+
+    def uniform(self) -> float:
+        """The number for the next token: the same until `note` says that it was used, so that a round can be tried again."""
+        if self.greedy:
+            return 0.0
+        if self._pending is None:
+            self._pending = self._random.random()
+        return self._pending
+
+    def banned(self, writable: int) -> Sequence[int]:
+        """The tokens that must not come next. A ban that leaves none of the `writable` tokens is lifted."""
+        words = self._words.banned() if self._words else ()
+        ngrams = self._ngrams.banned() if self._ngrams else ()
+        for banned in ({*words, *ngrams}, set(words)):
+            if len(banned) < writable:
+                return sorted(banned)
+        return ()
+
+    def note(self, token: int) -> bool:
+        """The text goes on with this token; whether `seen` has grown by it."""
+        self._pending = None
+        if self._ngrams:
+            self._ngrams.add(token)
+        if self._words:
+            self._words.add(token)
+        if not self.penalised or token in self._known:
+            return False
+        self._known.add(token)
+        self.seen.append(token)
+        return True
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The columns of one set of slots, which stay the same from round to round while nobody comes or goes."""
+
+    slots: tuple[int, ...]
+    texts: tuple[TextDraws, ...]
+    rows: Tensor
+    columns: Columns
+    first_look: int
+    shares: bool
+    open_rows: bool
+    penalised: bool
+    bans: bool
+
+
+class Draws:
+    """Draws for all slots. It belongs to the decode thread."""
+
+    def __init__(self, slots: int, unwritable: Tensor) -> None:
+        """`unwritable` is a mask over the vocabulary: the tokens that must never be written."""
+        self._vocabulary = len(unwritable)
+        self._unwritable = unwritable
+        self._slots = slots
+        self._texts: list[TextDraws | None] = [None] * slots
+        self._mix: _Mix | None = None
+        self._device: torch.device | None = None  # that of the first logits
+        self._width = 0
+
+    def seat(self, slot: int, text: TextDraws) -> None:
+        """This slot draws for that text from now on."""
+        self._texts[slot] = text
+        self._mix = None
+        if self._device is not None:
+            self._fill_seen(slot)
+
+    def choose(self, slots: Sequence[int], logits: Tensor) -> list[int | None]:
+        """The next token for each row of logits, whose text sits in the slot of the same place; None: no finite numbers."""
+        if self._device != logits.device:
+            self._move_to(logits.device)
+        mix = self._mix_of(tuple(slots))
+        tokens = self._draw(mix, logits)
+        grown: list[tuple[int, int, int]] = []
+        for slot, text, token in zip(mix.slots, mix.texts, tokens, strict=True):
+            if token >= 0 and text.note(token):
+                grown.append((slot, len(text.seen) - 1, token))
+        if grown:
+            self._note_seen(grown)
+        return [token if token != NOT_FINITE else None for token in tokens]
+
+    def _draw(self, mix: _Mix, logits: Tensor) -> list[int]:
+        columns = self._columns(mix)
+        work = self._work[: len(mix.slots)]
+        flags: dict[str, Any] = {"shares": mix.shares, "open_rows": mix.open_rows}
+        tokens: list[int] = draw(logits, self._bias, work, columns, k=mix.first_look, **flags).tolist()
+        k = mix.first_look
+        while again := [row for row, token in enumerate(tokens) if token == REACHES_FURTHER]:
+            k *= 8
+            at = torch.tensor(again, device=logits.device)
+            fewer = _rows_of(columns, at)
+            more = draw(logits[at], self._bias, work[: len(again)], fewer, k=k, **flags).tolist()
+            for row, token in zip(again, more, strict=True):
+                tokens[row] = token
+        return tokens
+
+    def _columns(self, mix: _Mix) -> Columns:
+        """This round's: its random numbers, what was seen so far, what is banned now."""
+        uniform = torch.tensor([[text.uniform()] for text in mix.texts], dtype=torch.float64, device=self._device)
+        fixed = mix.columns
+        seen = None
+        if mix.penalised:
+            width = -(-max(len(text.seen) for text in mix.texts) // _WIDTH_STEP) * _WIDTH_STEP
+            seen = self._seen[:, :width].index_select(0, mix.rows)
+        return Columns(
+            uniform, fixed.temperature, fixed.top_k, fixed.top_p, fixed.min_p, fixed.penalty, seen, self._banned(mix)
+        )
+
+    def _banned(self, mix: _Mix) -> Tensor | None:
+        if not mix.bans:
+            return None
+        lists = [text.banned(self._writable) for text in mix.texts]
+        longest = max(len(banned) for banned in lists)
+        if not longest:
+            return None
+        spare = spare_token(self._vocabulary)
+        padded = [[*banned, *[spare] * (longest - len(banned))] for banned in lists]
+        return torch.tensor(padded, device=self._device)
+
+    def _mix_of(self, slots: tuple[int, ...]) -> _Mix:
+        if self._mix is None or self._mix.slots != slots:
+            self._mix = self._new_mix(slots)
+        return self._mix
+
+    def _new_mix(self, slots: tuple[int, ...]) -> _Mix:
+        texts = tuple(text for slot in slots if (text := self._texts[slot]) is not None)
+        settings = [_settings_of(text) for text in texts]
+        table = np.array([(temperature, top_p, min_p, penalty) for temperature, _, top_p, min_p, penalty in settings], np.float32)
+        penalised = any(text.penalised for text in texts)
+        top_k = [setting[1] for setting in settings]
+        largest = max((k for k in top_k if k != ALL_TOKENS), default=0)
+        columns = Columns(
+            uniform=torch.empty(0),
+            temperature=self._column(table, 0),
+            top_k=torch.tensor(top_k, device=self._device).unsqueeze(1),
+            top_p=self._column(table, 1),
+            min_p=self._column(table, 2),
+            penalty=self._column(table, 3) if penalised else None,
+        )
+        return _Mix(
+            slots,
+            texts,
+            torch.tensor(slots, device=self._device),
+            columns,
+            first_look=max(FIRST_LOOK, largest + 1),  # one more, to see that it is less likely
+            shares=any(setting[2] < 1 for setting in settings),
+            open_rows=not all(text.narrowed for text in texts),
+            penalised=penalised,
+            bans=any(text.sampling.no_repeat_ngram > 0 or text.sampling.banned_ids for text in texts),
+        )
+
+    def _column(self, table: NDArray[np.float32], at: int) -> Tensor:
+        return torch.from_numpy(table[:, at : at + 1].copy()).to(self._device or "cpu")
+
+    def _move_to(self, device: torch.device) -> None:
+        self._device = device
+        self._mix = None
+        self._work = workspace(self._slots, self._vocabulary, device)
+        self._bias = torch.zeros(self._vocabulary).masked_fill_(self._unwritable.cpu(), -torch.inf).to(device)
+        self._writable = self._vocabulary - int(self._unwritable.sum())
+        self._width = 0
+        self._widen(16 * _WIDTH_STEP)
+
+    def _widen(self, width: int) -> None:
+        """Room for so many different tokens a text; a long story's list grows, a slot's does not shrink."""
+        self._width = width
+        self._seen = torch.full((self._slots, width), spare_token(self._vocabulary), device=self._device)
+        for slot in range(self._slots):
+            self._fill_seen(slot)
+
+    def _fill_seen(self, slot: int) -> None:
+        text = self._texts[slot]
+        seen = text.seen if text is not None else []
+        if len(seen) > self._width:
+            self._widen(2 * len(seen))
+            return
+        row = torch.full((self._width,), spare_token(self._vocabulary))
+        row[: len(seen)] = torch.tensor(seen, dtype=torch.long)
+        self._seen[slot] = row.to(self._seen.device)
+
+    def _note_seen(self, grown: list[tuple[int, int, int]]) -> None:
+        if any(at >= self._width for _, at, _ in grown):
+            self._widen(2 * self._width)  # filled from the lists, which have the new ones
+            return
+        slots, places, tokens = torch.tensor(grown, device=self._device).unbind(1)
+        self._seen[slots, places] = tokens
+
+
+def _settings_of(text: TextDraws) -> tuple[float, int, float, float, float]:
+    """Temperature, top_k, top_p, min_p, repetition penalty; a greedy text keeps the likeliest alone."""
+    sampling = text.sampling
+    if text.greedy:
+        return 1.0, 1, 1.0, 0.0, sampling.repetition_penalty
+    return sampling.temperature, sampling.top_k or ALL_TOKENS, sampling.top_p, sampling.min_p, sampling.repetition_penalty
+
+
+def _rows_of(columns: Columns, at: Tensor) -> Columns:
+    taken = {name: value[at] for name, value in vars(columns).items() if value is not None}
+    return Columns(**taken)
