@@ -118,7 +118,7 @@ class Draws:
         self._width = 0
 
     def seat(self, slot: int, text: TextDraws) -> None:
-        """This slot draws for that text from now on."""
+        """Let this slot draw for that text from now on."""
         self._texts[slot] = text
         self._mix = None
         if self._device is not None:
@@ -154,7 +154,7 @@ class Draws:
         return tokens
 
     def _columns(self, mix: _Mix) -> Columns:
-        """This round's: its random numbers, what was seen so far, what is banned now."""
+        """The mix with its random numbers for this round, what was seen so far, and what is banned now."""
         uniform = torch.tensor([[text.uniform()] for text in mix.texts], dtype=torch.float64, device=self._device)
         fixed = mix.columns
         seen = None
@@ -184,7 +184,9 @@ class Draws:
     def _new_mix(self, slots: tuple[int, ...]) -> _Mix:
         texts = tuple(text for slot in slots if (text := self._texts[slot]) is not None)
         settings = [_settings_of(text) for text in texts]
-        table = np.array([(temperature, top_p, min_p, penalty) for temperature, _, top_p, min_p, penalty in settings], np.float32)
+        table = np.array(
+            [(temperature, top_p, min_p, penalty) for temperature, _, top_p, min_p, penalty in settings], np.float32
+        )
         penalised = any(text.penalised for text in texts)
         top_k = [setting[1] for setting in settings]
         largest = max((k for k in top_k if k != ALL_TOKENS), default=0)

@@ -1,4 +1,4 @@
-"""The line of texts that wait for a slot: servers take turns, in a server its users take turns, a user's texts keep their order.
+"""The line of texts that wait for a slot: servers take turns, so do a server's users; a user's texts keep their order.
 
     server A ── user 1: a b c        the next ones: a (A, 1) · x (B, 3) · m (A, 2) · y (B, 3) · b (A, 1) · ...
              └─ user 2: m

@@ -66,9 +66,7 @@ def spare_token(vocabulary: int) -> int:
 
 
 @torch.inference_mode()
-def draw(  # noqa: PLR0913 - a pure function says all it depends on
-    logits: Tensor, bias: Tensor, work: Tensor, columns: Columns, *, k: int, shares: bool, open_rows: bool
-) -> Tensor:
+def draw(logits: Tensor, bias: Tensor, work: Tensor, columns: Columns, *, k: int, shares: bool, open_rows: bool) -> Tensor:
     """One token a row (int64 of shape (rows,)), or NOT_FINITE, or REACHES_FURTHER.
 
     `logits` are float32 of shape (rows, vocabulary), `bias` (vocabulary,) is 0 or -inf for what must never be written, and

@@ -27,8 +27,6 @@ from bot.engine.reader import Reader, hand_over
 from bot.errors import EngineBroken, EngineFailed, StoryError
 
 if TYPE_CHECKING:  # they import torch, which only the decode thread may do
-    from torch import Tensor
-
     from bot.engine.draws import Draws
     from bot.engine.writing import Writing
 
@@ -170,22 +168,18 @@ class Scheduler:
     def _step(self) -> None:
         started_s = self._clock()
         parts = self._parts()
+        rows = [part.slot for part in parts if part.wanted]
+        failed: Exception | None = None
+        tokens: list[int | None] = []
         try:
-            rows = [part.slot for part in parts if part.wanted]
-            logits = self._forward(parts)
-            tokens = self._draw(rows, logits)
-        except Exception as error:  # noqa: BLE001 - answered below by its kind, when the frames that hold tensors are gone
-            failed: BaseException | None = error
-            kind = kind_of(error)
-        else:
-            failed, kind = None, Fault.STEP
+            tokens = self._tokens_of(parts, rows)
+        except Exception as error:  # noqa: BLE001 - answered by its kind, outside this block, which keeps its frames alive
+            failed = error
         if failed is not None:
-            self._answer(failed.with_traceback(failed.__traceback__), kind, [part.slot for part in parts])
+            self._answer(failed, [part.slot for part in parts])
             return
         for part in parts:
-            writing = self._seated[part.slot].writing
-            assert writing is not None  # noqa: S101 - only texts with one are seated
-            writing.was_read(part)
+            _writing(self._seated[part.slot]).was_read(part)
         self._take(rows, tokens)
         self._pace.took(self._clock() - started_s)
 
@@ -194,8 +188,7 @@ class Scheduler:
         parts: list[Part] = []
         budget = self._prompt_tokens
         for slot, ticket in self._seated.items():
-            assert ticket.writing is not None  # noqa: S101
-            part = ticket.writing.next_part(slot)
+            part = _writing(ticket).next_part(slot)
             if len(part.ids) > 1:
                 if len(part.ids) > budget and budget < self._prompt_tokens:
                     budget = 0  # its turn is first in the next round, and no shorter one overtakes it
@@ -204,7 +197,8 @@ class Scheduler:
             parts.append(part)
         return parts
 
-    def _draw(self, rows: Sequence[int], logits: Tensor) -> list[int | None]:
+    def _tokens_of(self, parts: Sequence[Part], rows: Sequence[int]) -> list[int | None]:
+        logits = self._forward(parts)
         return self._draws.choose(rows, logits) if rows else []
 
     def _take(self, rows: Sequence[int], tokens: Sequence[int | None]) -> None:
@@ -238,8 +232,9 @@ class Scheduler:
                 news.append((ticket.reader, Piece("", 0, waiting=place)))
         hand_over(news)
 
-    def _answer(self, error: BaseException, kind: Fault, slots: Sequence[int]) -> None:
+    def _answer(self, error: Exception, slots: Sequence[int]) -> None:
         """What follows when a pass over these slots failed."""
+        kind = kind_of(error)
         if kind is Fault.MEMORY and self._shrink(error):
             return
         logger.error("a pass of the model over %d texts failed", len(slots), exc_info=error)
@@ -249,11 +244,12 @@ class Scheduler:
         sentence = _NO_MEMORY if kind is Fault.MEMORY else _STOPPED
         self._end([(self._seated.pop(slot), EngineFailed(sentence)) for slot in slots])
 
-    def _shrink(self, error: BaseException) -> bool:
+    def _shrink(self, error: Exception) -> bool:
         """Go on with half the slots; False if there is only one left. Who loses a slot is the next to get one."""
-        error.__traceback__ = None  # its frames hold the tensors that were too many
         tickets = list(self._seated.values())
         slots = self._forward.slots
+        if slots > 1:
+            error.__traceback__ = None  # its frames hold the tensors that were too many
         while slots > 1:
             slots //= 2
             try:
@@ -265,8 +261,7 @@ class Scheduler:
                 continue
             logger.warning("out of memory: from now on %d texts at once (%s)", slots, error)
             for ticket in tickets:
-                if ticket.writing is not None:
-                    ticket.writing.read_again()
+                _writing(ticket).read_again()
             self._seated.clear()
             self._line.put_back(tickets)
             self._news_due = True
@@ -292,13 +287,20 @@ def _broken() -> EngineBroken:
     return EngineBroken("The model broke and has to be started again, which the bot does by itself. Try again in a minute.")
 
 
+def _writing(ticket: Ticket) -> Writing:
+    """The state of a text that has a slot."""
+    if ticket.writing is None:
+        raise RuntimeError("a text got a slot before it was begun")
+    return ticket.writing
+
+
 def _advance(ticket: Ticket, token: int | None) -> Piece | StoryError:
     """What this token adds to its text. A fault here is this text's alone."""
-    if token is None or ticket.writing is None:
+    if token is None:
         logger.error("the model computed logits that are not finite numbers; its text ends here, the others go on")
         return EngineFailed(_STOPPED)
     try:
-        return ticket.writing.take(token)
+        return _writing(ticket).take(token)
     except Exception:
         logger.exception("a token could not be added to its text, which ends here; the others go on")
         return EngineFailed(_STOPPED)
