@@ -43,7 +43,7 @@ class LocalEngine:
         device: str = "auto",
         max_stories: int = 8,
         max_queued: int = 200,
-        on_broken: Callable[[], None] = lambda: None,
+        on_broken: Callable[[], object] = lambda: None,
     ) -> None:
         """`threads` are torch's inside a forward (None: torch's own choice); `device` is "auto" or a name for torch.
 
@@ -172,7 +172,7 @@ def _forward_of(model: LoadedModel, slots: int) -> Forward:
     return SlotDecoder(model.decoder, slots, model.config.n_positions)
 
 
-def _scheduler(model: LoadedModel, forward: Forward, on_broken: Callable[[], None]) -> Scheduler:
+def _scheduler(model: LoadedModel, forward: Forward, on_broken: Callable[[], object]) -> Scheduler:
     """What texts share is bound here once, so that the scheduler knows of none of it."""
     from bot.engine.draws import Draws
     from bot.engine.writing import Writing

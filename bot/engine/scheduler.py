@@ -71,7 +71,7 @@ class Scheduler:
         writing: Callable[[GenerationRequest], Writing],
         *,
         prompt_tokens: int = PROMPT_TOKENS_A_ROUND,
-        on_broken: Callable[[], None] = lambda: None,
+        on_broken: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`draws` makes the columns for so many slots, `writing` the state of a new text; `clock` is in seconds."""
