@@ -154,4 +154,5 @@ def draw_at(weights: Tensor, uniform: Tensor) -> Tensor:
     total = cumulative[:, -1:]
     # rounding may lift uniform * total to total itself, which lies past the last token that can be drawn
     at = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, at, right=True).squeeze(1)
+    found = torch.searchsorted(cumulative, at, right=True).squeeze(1)
+    return found.clamp_(max=weights.shape[1] - 1)  # past the end where a row is NaN: on CUDA such an index breaks the process
