@@ -28,9 +28,16 @@ class Vocabulary:
         padding = frozenset(range(vocab_size)) - known
         self.unwritable = (self._special | padding) - eos_ids
         """Genre tags and other special tokens, and rows of the embedding that no token has; never the end token."""
+        self._bytes: dict[int, bytes] = {}
 
     def bytes_of(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; none for a special or unknown one."""
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._look_up(token_id)
+        return known
+
+    def _look_up(self, token_id: int) -> bytes:
         token = None if token_id in self._special else self._tokenizer.id_to_token(token_id)
         if token is None:
             return b""

@@ -2,7 +2,7 @@
 
 Nothing here knows a text: parameters come as columns with one value a row (`Columns`), and a row's token depends on that
 row alone, bit for bit on a CPU. `draw` reads nothing back to the host and its shapes depend on its arguments' shapes only,
-so that a CUDA graph can hold it; what decides its way (is a share asked for? is anything banned?) are Python values.
+so that a CUDA graph can hold it; what decides its way (does some row have a top_p? is anything banned?) are Python values.
 
 A full sort of 50,257 logits costs 4 ms a row on a CPU. So only the `k` likeliest are looked at, found by two small
 `topk`: of 16 maxima's winners first, then of what lies below them. Where what `Sampling` keeps reaches past those k, the row
@@ -30,6 +30,17 @@ ALL_TOKENS = 2**62
 _STRIDE = 16
 _SMALL = 8192
 """Up to so many columns one `topk` is as fast as two."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What some row asks for; what none does is skipped."""
+
+    top_k: bool = True
+    top_p: bool = True
+    min_p: bool = True
+    anything: bool = True
+    """Some row has none of these, and may draw any token."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +77,26 @@ def spare_token(vocabulary: int) -> int:
 
 
 @torch.inference_mode()
-def draw(logits: Tensor, bias: Tensor, work: Tensor, columns: Columns, *, k: int, shares: bool, open_rows: bool) -> Tensor:
+def draw(logits: Tensor, bias: Tensor, work: Tensor, columns: Columns, k: int, asked: Asked) -> Tensor:
     """One token a row (int64 of shape (rows,)), or NOT_FINITE, or REACHES_FURTHER.
 
     `logits` are float32 of shape (rows, vocabulary), `bias` (vocabulary,) is 0 or -inf for what must never be written, and
-    `work` is a `workspace` of as many rows, which is overwritten. The k likeliest tokens are looked at. `shares` says that
-    some row has a top_p, `open_rows` that some row has neither top_k, top_p nor min_p and may draw any token.
+    `work` is a `workspace` of as many rows, which is overwritten. The k likeliest tokens are looked at.
     """
-    finite = logits.sum(dim=-1).isfinite()
+    total = logits.sum(dim=-1)
+    not_finite = (total - total) != 0
     torch.add(logits, bias, out=work[:, : logits.shape[1]])
     if columns.penalty is not None and columns.seen is not None:
         penalise_repetition(work, columns.seen, columns.penalty)
     if columns.banned is not None:
         work.scatter_(1, columns.banned, -torch.inf)
     work.div_(columns.temperature)
-    probabilities = work.softmax(dim=-1) if shares or open_rows else None
-    tokens = _draw_narrowed(work, columns, k, probabilities if shares else None)
-    if open_rows and probabilities is not None:
+    probabilities = work.softmax(dim=-1) if asked.top_p or asked.anything else None
+    tokens = _draw_narrowed(work, columns, k, asked, probabilities)
+    if asked.anything and probabilities is not None:
         is_open = (columns.top_k == ALL_TOKENS) & (columns.top_p >= 1) & (columns.min_p <= 0)
         tokens = torch.where(is_open.squeeze(1), draw_at(probabilities, columns.uniform), tokens)
-    return torch.where(finite, tokens, NOT_FINITE)
+    return tokens.masked_fill_(not_finite, NOT_FINITE)
 
 
 def penalise_repetition(work: Tensor, seen: Tensor, penalty: Tensor) -> None:
@@ -112,22 +123,24 @@ def likeliest(work: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, at)
 
 
-def _draw_narrowed(work: Tensor, columns: Columns, k: int, probabilities: Tensor | None) -> Tensor:
+def _draw_narrowed(work: Tensor, columns: Columns, k: int, asked: Asked, probabilities: Tensor | None) -> Tensor:
     k = min(k, work.shape[1])
     values, tokens = likeliest(work, k)
     weights = (values - values[:, :1]).exp_()  # the likeliest has 1
     kept = values > -torch.inf
-    kept &= _within_top_k(values, columns.top_k)
-    if probabilities is not None:
-        kept &= _within_share(values, torch.where(kept, weights, 0.0), tokens, columns, probabilities)
-    kept &= weights >= columns.min_p
+    if asked.top_k:
+        kept &= _within_top_k(values, columns.top_k)
+    if asked.top_p and probabilities is not None:
+        kept &= _within_share(values, weights * kept, tokens, columns, probabilities)
+    if asked.min_p:
+        kept &= weights >= columns.min_p
     # in the order of the vocabulary, so that which tokens are looked at changes nothing
     in_order, order = tokens.sort(dim=-1)
-    drawn = draw_at(torch.where(kept, weights, 0.0).gather(1, order), columns.uniform)
+    drawn = draw_at(weights.mul_(kept).gather(1, order), columns.uniform)
     chosen = in_order.gather(1, drawn.unsqueeze(1)).squeeze(1)
     if k == work.shape[1]:
         return chosen
-    return torch.where(kept[:, -1], REACHES_FURTHER, chosen)
+    return chosen.masked_fill_(kept[:, -1], REACHES_FURTHER)
 
 
 def _within_top_k(values: Tensor, top_k: Tensor) -> Tensor:

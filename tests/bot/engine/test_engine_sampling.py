@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -180,8 +180,17 @@ def test_looking_at_the_likeliest_first_gives_the_tokens_of_looking_at_all(
     assert several(256) == several(vocabulary + 16) == several(32)
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("vocabulary", [300, 50_257])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "threads"), [(0, 1), (1, 2)], indirect=["threads"])
+@pytest.mark.usefixtures("threads")
 def test_a_row_is_drawn_as_it_is_alone_whatever_the_other_rows_are(vocabulary: int, seed: int) -> None:
     numbers = random.Random(seed)
     torch.manual_seed(seed)
@@ -313,5 +322,5 @@ def test_the_draw_reads_nothing_back_and_its_shapes_do_not_depend_on_the_data() 
     )
     logits, bias = torch.empty(4, 50_257, device="meta"), torch.empty(50_257, device="meta")
     work = workspace(4, 50_257, "meta")
-    drawn = sampling.draw(logits, bias, work, columns, k=256, shares=True, open_rows=True)
+    drawn = sampling.draw(logits, bias, work, columns, 256, sampling.Asked())
     assert (drawn.shape, drawn.dtype) == ((4,), torch.int64)
