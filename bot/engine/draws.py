@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from bot.engine.bans import BannedWords, NgramLedger
-from bot.engine.interface import Sampling
+from bot.engine.interface import GREEDY_BELOW, Sampling
 from bot.engine.sampling import (
     ALL_TOKENS,
-    GREEDY_BELOW,
+    LARGEST_UNIFORM,
     NOT_FINITE,
     REACHES_FURTHER,
     Asked,
@@ -63,7 +63,7 @@ class TextDraws:
         if self.greedy:
             return 0.0
         if self._pending is None:
-            self._pending = self._random.random()
+            self._pending = min(self._random.random(), LARGEST_UNIFORM)
         return self._pending
 
     def banned(self, writable: int) -> Sequence[int]:

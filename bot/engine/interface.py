@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+GREEDY_BELOW = 1e-5
+"""A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
+
 
 @dataclass(frozen=True)
 class Sampling:

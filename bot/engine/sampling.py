@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GREEDY_BELOW = 1e-5
-"""A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
+LARGEST_UNIFORM = 1 - 2**-52
+"""A share of a sum that is never rounded up to the sum itself, which lies past the last token that can be drawn."""
 NOT_FINITE, REACHES_FURTHER = -1, -2
 """What `draw` gives in place of a token: the logits are no numbers; more than k tokens are kept."""
 ALL_TOKENS = 2**62
@@ -48,7 +48,7 @@ class Columns:
     """The parameters of each row: tensors of shape (rows, 1), and lists of tokens padded with `spare_token`."""
 
     uniform: Tensor
-    """float64, in [0, 1)."""
+    """float64, from 0 to LARGEST_UNIFORM."""
     temperature: Tensor
     """float32, never 0: a greedy row has 1 here, a top_k of 1, and a uniform of 0."""
     top_k: Tensor
@@ -162,10 +162,7 @@ def _within_share(values: Tensor, weights: Tensor, tokens: Tensor, columns: Colu
 
 
 def draw_at(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Where the cumulative distribution of each row passes `uniform`, a column of numbers in [0, 1)."""
-    cumulative = weights.double().cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # rounding may lift uniform * total to total itself, which lies past the last token that can be drawn
-    at = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    found = torch.searchsorted(cumulative, at, right=True).squeeze(1)
+    """Where the cumulative distribution of each row passes `uniform`, a column of numbers from 0 to LARGEST_UNIFORM."""
+    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
+    found = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(1)
     return found.clamp_(max=weights.shape[1] - 1)  # past the end where a row is NaN: on CUDA such an index breaks the process

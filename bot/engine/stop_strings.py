@@ -1,4 +1,4 @@
-"""End a text before the first of some strings, which may come in several pieces."""
+"""End a text where it would say one of the strings that stop it, whatever pieces it comes in."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Hands out text as far as it can't be the beginning of a stop string."""
+    """Holds back what may be the beginning of a stop string, and nothing else."""
 
-    def __init__(self, strings: Sequence[str]) -> None:
-        self._strings = tuple(string for string in strings if string)
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(string for string in stop if string)
         self._held = ""
-        self.reached = False
-        """Whether a stop string came; nothing is handed out after it."""
+        self.hit = False
+        """Whether a stop string was met; the text ends before it."""
 
     def feed(self, text: str) -> str:
-        """What more may be shown now that this text came."""
-        if not self._strings or not text or self.reached:
-            return "" if self.reached else text
-        self._held += text
-        found = [at for string in self._strings if (at := self._held.find(string)) >= 0]
+        """What of the text so far may be shown now."""
+        if not self._stop or self.hit:
+            return "" if self.hit else text
+        text = self._held + text
+        found = [at for string in self._stop if (at := text.find(string)) >= 0]
         if found:
-            shown, self._held, self.reached = self._held[: min(found)], "", True
-            return shown
-        keep = self._possible_beginning()
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown
+            self.hit, self._held = True, ""
+            return text[: min(found)]
+        held = max((self._beginning(text, string) for string in self._stop), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
 
-    def rest(self) -> str:
-        """What was held back, when the text ends for another reason."""
+    def flush(self) -> str:
+        """What was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
-    def _possible_beginning(self) -> int:
-        """How many characters at the end may become a stop string."""
-        longest = min(len(self._held), max(map(len, self._strings)) - 1)
-        for length in range(longest, 0, -1):
-            end = self._held[-length:]
-            if any(string.startswith(end) for string in self._strings):
-                return length
-        return 0
+    @staticmethod
+    def _beginning(text: str, string: str) -> int:
+        """How many characters at the end of the text begin the string."""
+        return next((n for n in range(min(len(string) - 1, len(text)), 0, -1) if text.endswith(string[:n])), 0)

@@ -51,14 +51,14 @@ class Writing:
     def take(self, token: int) -> Piece:
         """The text goes on with this token. The piece with a finish_reason is the last one."""
         if token in self._eos_ids:
-            return Piece(self._stop.rest(), self.new_tokens, FinishReason.STOP)
+            return Piece(self._stop.flush(), self.new_tokens, FinishReason.STOP)
         self._context.append(token)
         self.new_tokens += 1
         text = self._stop.feed(self._characters.feed(token))
-        if self._stop.reached:
+        if self._stop.hit:
             return Piece(text, self.new_tokens, FinishReason.STOP)
         if self.new_tokens >= self._max_new_tokens:
-            return Piece(text + self._stop.rest(), self.new_tokens, FinishReason.LENGTH)
+            return Piece(text + self._stop.flush(), self.new_tokens, FinishReason.LENGTH)
         return Piece(text, self.new_tokens)
 
     def _forget_the_oldest(self) -> None:

@@ -19,16 +19,16 @@ def test_what_is_shown_is_the_text_before_the_first_stop_string_however_it_is_cu
         shown += stop.feed(piece)
         whole += piece
         ends = [whole.find(string) for string in strings if string in whole]
-        assert stop.reached == bool(ends)
+        assert stop.hit == bool(ends)
         if ends:
             break
         assert whole.startswith(shown)
-    if stop.reached:
+    if stop.hit:
         # a stop string that is found first may begin after one that is longer and not yet whole
         assert shown == whole[: min(whole.find(string) for string in strings if string in whole)]
         assert stop.feed("more") == ""
     else:
-        assert shown + stop.rest() == whole
+        assert shown + stop.flush() == whole
 
 
 def test_text_that_may_begin_a_stop_string_is_held_back_and_no_more_than_that() -> None:
@@ -37,4 +37,4 @@ def test_text_that_may_begin_a_stop_string_is_held_back_and_no_more_than_that() 
     assert stop.feed("upon TH") == "\nupon "
     assert stop.feed("IS END") == "THIS END"
     assert stop.feed("THE ENDING") == ""
-    assert stop.reached
+    assert stop.hit
