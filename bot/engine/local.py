@@ -18,7 +18,8 @@ from bot.engine.decode_thread import DecodeThread, Errand
 from bot.engine.interface import GenerationRequest, Piece
 from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
-from bot.engine.scheduler import Scheduler, Ticket
+from bot.engine.scheduler import Scheduler
+from bot.engine.ticket import Ticket
 from bot.errors import ModelUnavailable, PromptTooLong
 
 if TYPE_CHECKING:  # they import torch, which only the thread may do

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bot.engine.faults import Fault, kind_of
@@ -24,6 +23,7 @@ from bot.engine.interface import GenerationRequest, Piece, Waiting
 from bot.engine.line import Line
 from bot.engine.pace import Pace
 from bot.engine.reader import Reader, hand_over
+from bot.engine.ticket import Ticket
 from bot.errors import EngineBroken, EngineFailed, StoryError
 
 if TYPE_CHECKING:  # they import torch, which only the decode thread may do
@@ -36,29 +36,6 @@ PROMPT_TOKENS_A_ROUND = 128
 """Two pieces: 0.1 s of GPT-2 124M on two cores. A GPU reads thousands in the time of one token."""
 _NEWS_S = 1.0
 """Between two looks at how long those who wait will wait, if nobody came or went."""
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A text from the request to its last piece."""
-
-    request: GenerationRequest
-    reader: Reader
-    writing: Writing | None = None
-    """Made when it gets its first slot."""
-    told: Waiting | None = None
-    """What its reader knows of its place in the line."""
-
-    @property
-    def remaining(self) -> int:
-        """The most tokens that are still to be written."""
-        return self.request.max_new_tokens if self.writing is None else self.writing.remaining
-
-    def keys(self) -> tuple[Hashable, Hashable]:
-        """Whose turns it takes: a server and a user in it. Who is not named is somebody else each time."""
-        user: Hashable = id(self) if self.request.user is None else ("user", self.request.user)
-        server: Hashable = user if self.request.server is None else ("server", self.request.server)
-        return server, user
 
 
 class Scheduler:

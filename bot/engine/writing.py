@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bot.engine.characters import Characters, Vocabulary
-from bot.engine.draws import TextDraws
 from bot.engine.forward import Part
 from bot.engine.interface import FinishReason, GenerationRequest, Piece
 from bot.engine.stop_strings import StopStrings
+from bot.engine.text_draws import TextDraws
 
 PROMPT_PIECE = 64
 """A prompt is read in pieces of so many tokens. Where it is cut decides on the last bits of its logits, so the cuts depend on

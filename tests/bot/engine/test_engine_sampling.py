@@ -24,9 +24,10 @@ from transformers.generation.logits_process import (
 
 from bot.engine import draws, sampling
 from bot.engine.bans import BannedWords, NgramLedger
-from bot.engine.draws import Draws, TextDraws
+from bot.engine.draws import Draws
 from bot.engine.interface import Sampling
 from bot.engine.sampling import draw_at, likeliest, penalise_repetition, spare_token, workspace
+from bot.engine.text_draws import TextDraws
 
 VOCAB = 23
 rows = st.lists(st.floats(-20, 20, width=32), min_size=VOCAB, max_size=VOCAB, unique=True).map(lambda row: torch.tensor([row]))

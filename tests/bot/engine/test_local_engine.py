@@ -20,12 +20,13 @@ from transformers import GPT2LMHeadModel
 from bot.engine import decoder, loading, reader
 from bot.engine.characters import Vocabulary
 from bot.engine.decoder import Gpt2Decoder
-from bot.engine.draws import TextDraws
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Sampling
 from bot.engine.loading import LoadedModel
 from bot.engine.local import MIN_ROOM, LocalEngine
 from bot.engine.reader import Reader
-from bot.engine.scheduler import Scheduler, Ticket
+from bot.engine.scheduler import Scheduler
+from bot.engine.text_draws import TextDraws
+from bot.engine.ticket import Ticket
 from bot.engine.writing import Writing
 from bot.errors import EngineBroken, EngineFailed, PromptTooLong, QueueFull, ShuttingDown
 
