@@ -2,8 +2,8 @@
 
     let go · seat · [piece of a prompt] [piece of a prompt] [token] [token] [token] ... · draw · hand over
 
-A text that joins, leaves or fails touches no other: its slot, its columns and its reader are its own. A prompt is read in
-pieces, `prompt_tokens` of them a round at most, so that a long one holds up those that write by no more than that; the price
+A text that joins, leaves or fails touches no other: its slot, its columns and its reader are its own. Prompts are read in
+pieces, together `prompt_tokens` tokens a round at most, so a long one holds up those that write by no more than that; the price
 is that it takes several rounds itself.
 
 What goes wrong in a pass fails the texts in it, and no others. Out of memory halves the slots, and nobody fails. A broken GPU
