@@ -8,6 +8,7 @@ While nobody comes or goes, a round only brings new random numbers, new bans and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,8 +200,9 @@ def _settings_of(text: TextDraws) -> tuple[float, int, float, float, float]:
     """Temperature, top_k, top_p, min_p, repetition penalty; a greedy text keeps the likeliest alone."""
     sampling = text.sampling
     if text.greedy:
-        return 1.0, 1, 1.0, 0.0, sampling.repetition_penalty
-    return sampling.temperature, sampling.top_k or ALL_TOKENS, sampling.top_p, sampling.min_p, sampling.repetition_penalty
+        return 1.0, 1, math.inf, 0.0, sampling.repetition_penalty
+    top_p = sampling.top_p if sampling.top_p < 1 else math.inf
+    return sampling.temperature, sampling.top_k or ALL_TOKENS, top_p, sampling.min_p, sampling.repetition_penalty
 
 
 def _rows_of(columns: Columns, at: Tensor) -> Columns:

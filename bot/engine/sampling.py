@@ -54,7 +54,7 @@ class Columns:
     top_k: Tensor
     """int64; ALL_TOKENS is off."""
     top_p: Tensor
-    """float32; 1 or more is off."""
+    """float32; infinity is off."""
     min_p: Tensor
     """float32; 0 is off."""
     penalty: Tensor | None = None
@@ -131,7 +131,9 @@ def _draw_narrowed(work: Tensor, columns: Columns, k: int, asked: Asked, probabi
     if asked.top_k:
         kept &= _within_top_k(values, columns.top_k)
     if asked.top_p and probabilities is not None:
-        kept &= _within_share(values, weights * kept, tokens, columns, probabilities)
+        whole = 1 / probabilities.gather(1, tokens[:, :1])
+        of_top_k = weights * kept if asked.top_k else None
+        kept &= _within_share(values, weights, of_top_k, whole, columns)
     if asked.min_p:
         kept &= weights >= columns.min_p
     # in the order of the vocabulary, so that which tokens are looked at changes nothing
@@ -145,20 +147,18 @@ def _draw_narrowed(work: Tensor, columns: Columns, k: int, asked: Asked, probabi
 
 def _within_top_k(values: Tensor, top_k: Tensor) -> Tensor:
     """The top_k likeliest tokens of each row, and those as likely as the last of them."""
-    last = values.gather(1, (top_k - 1).clamp(max=values.shape[1] - 1))
-    return (values >= last) | (top_k == ALL_TOKENS)
+    return values >= values.gather(1, (top_k - 1).clamp_(max=values.shape[1] - 1))
 
 
-def _within_share(values: Tensor, weights: Tensor, tokens: Tensor, columns: Columns, probabilities: Tensor) -> Tensor:
+def _within_share(values: Tensor, weights: Tensor, of_top_k: Tensor | None, whole: Tensor, columns: Columns) -> Tensor:
     """The likeliest tokens that together reach top_p (Holtzman et al. 2020), and those as likely as the last of them.
 
-    The share is of what top_k left; where it left all, of the whole row.
+    The share is of the `whole` row, a sum of weights; in a row with a top_k, of what that left: `of_top_k`.
     """
-    so_far = weights.cumsum(dim=-1)  # in the same order whatever k is, which `sum` does not promise
-    whole = 1 / probabilities.gather(1, tokens[:, :1])
-    total = torch.where(columns.top_k == ALL_TOKENS, whole, so_far[:, -1:])
-    last = (so_far < columns.top_p * total).sum(dim=-1, keepdim=True).clamp_(max=values.shape[1] - 1)
-    return (values >= values.gather(1, last)) | (columns.top_p >= 1)
+    so_far = (weights if of_top_k is None else of_top_k).cumsum(dim=-1)  # one order for any k, which `sum` does not promise
+    total = whole if of_top_k is None else torch.where(columns.top_k == ALL_TOKENS, whole, so_far[:, -1:])
+    last = torch.searchsorted(so_far, columns.top_p * total).clamp_(max=values.shape[1] - 1)
+    return values >= values.gather(1, last)
 
 
 def draw_at(weights: Tensor, uniform: Tensor) -> Tensor:
