@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bot.errors import ModelUnavailable, StoryError
+from bot.errors import EngineBroken, ModelUnavailable, StoryError
 from bot.settings import Settings, load_settings
 from bot.storyteller.story import StoryRequest
 
 if TYPE_CHECKING:
     from bot.discord_ui.client import StoryBot
+
+BROKEN_STATUS = 70
+"""The exit status when only a new process can go on (EX_SOFTWARE of sysexits.h): a supervisor starts it again."""
 
 _HOW_TO_DISCORD = (
     "To get one: discord.com/developers/applications, New Application, Bot, Reset Token; then put DISCORD_TOKEN=... into .env."
@@ -76,7 +79,7 @@ Command = (
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one command; the exit status. A StoryError is its sentence on stderr and status 2."""
+    """Run one command; the exit status. A StoryError is its sentence on stderr and status 2, or 70 if the model broke."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a byte that is no character must not end a story
@@ -92,7 +95,7 @@ def main(args: list[str] | None = None) -> int:
         return _dispatch(command)
     except StoryError as error:
         print(f"bot: {error}", file=sys.stderr)
-        return 2
+        return BROKEN_STATUS if isinstance(error, EngineBroken) else 2
     except (KeyboardInterrupt, BrokenPipeError):
         return 130
 
@@ -154,12 +157,13 @@ def _prompts_of(path: Path) -> list[str]:
 
 
 async def _discord(settings: Settings, token: str) -> int:
-    """Connect first, load the model meanwhile. A model that can't be loaded ends the bot with its sentence."""
+    """Connect first, load the model meanwhile. A model that can't be loaded, or that broke, ends the bot with its sentence."""
     from bot.building import build_storyteller
     from bot.discord_ui.client import StoryBot
     from bot.discord_ui.run import serve
 
-    storyteller = build_storyteller(settings)
+    loop, broken = asyncio.get_running_loop(), asyncio.Event()
+    storyteller = build_storyteller(settings, on_broken=lambda: loop.call_soon_threadsafe(broken.set))
     bot = StoryBot(
         storyteller,
         state_dir=settings.state_dir,
@@ -168,14 +172,20 @@ async def _discord(settings: Settings, token: str) -> int:
     )
     serving = asyncio.create_task(serve(token, bot, api_url=settings.discord_api_url, gateway_url=settings.discord_gateway_url))
     loading = asyncio.create_task(storyteller.load())
+    breaking = asyncio.create_task(broken.wait(), name="broken")
     try:
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not serving.done() and isinstance(fault := loading.exception(), ModelUnavailable):
             await _leave(bot, serving)
             raise fault
+        await asyncio.wait({serving, breaking}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await _leave(bot, serving)
+            raise EngineBroken("The GPU's context is lost, and only a new process gets another. Start the bot again.")
         await serving
     finally:
         loading.cancel()
+        breaking.cancel()
         with contextlib.suppress(asyncio.CancelledError, StoryError):
             await loading
         await storyteller.close()

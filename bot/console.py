@@ -13,18 +13,20 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TextIO
 
-from bot.errors import ModelUnavailable, StoryError
+from bot.errors import EngineBroken, ModelUnavailable, StoryError
 from bot.storyteller.interface import Storyteller
-from bot.storyteller.story import Stage, Story, StoryRequest
+from bot.storyteller.story import Stage, Story, StoryRequest, place_in_line
 
 HELP = """/story PROMPT [genre:G] [length:N] [seed:S]   tell a story; a line without a slash is a prompt too
 /genres   the genres that this model knows
 /help     this
 /quit     leave (Ctrl-D does as well; Ctrl-C ends a story)"""
 
+_USER = "console"
+"""Who asks, in the line for the model: all that is typed here is one user's."""
 _OPTION = re.compile(r"(?:^|\s)(genre|length|seed):(\S+)", re.IGNORECASE)
 
 
@@ -61,7 +63,7 @@ class Console:
             request = parse(text)
             with _ctrl_c_cancels():
                 story = await stream(self._storyteller, request, self._sink)
-        except ModelUnavailable:
+        except (ModelUnavailable, EngineBroken):
             raise  # no other story would fare better
         except StoryError as error:
             self._failed = True
@@ -124,10 +126,12 @@ async def stream(storyteller: Storyteller, request: StoryRequest, sink: TextIO |
     """Tell one story, written to the sink as it grows. Raises StoryError."""
     shown = ""
     write: Callable[[str], object] = sink.write if sink else lambda _: None
-    async with aclosing(storyteller.tell(request)) as updates:
+    async with aclosing(storyteller.tell(replace(request, user=_USER, server=_USER))) as updates:
         async for update in updates:
             if update.stage is Stage.LOADING:
                 print("The model is loading ...", file=sys.stderr, flush=True)
+            elif update.stage is Stage.QUEUED:
+                print(f"{place_in_line(update)} ...", file=sys.stderr, flush=True)
             elif update.text.startswith(shown):
                 write(update.text[len(shown) :])
                 shown = update.text

@@ -45,6 +45,14 @@ class EngineFailed(StoryError):
     """The model stopped in the middle of a story through a fault of its own."""
 
 
+class EngineBroken(EngineFailed):
+    """The model can't go on in this process: only a new start helps."""
+
+
+class QueueFull(StoryError):
+    """As many stories wait as the storyteller takes."""
+
+
 class ShuttingDown(StoryError):
     """The storyteller is closing and takes no more stories."""
 

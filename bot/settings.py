@@ -42,7 +42,10 @@ class Settings(BaseSettings):
     max_story_length: int = Field(
         1000, ge=16, le=4096, description="the longest story that a person may ask for, in new tokens"
     )
-    max_stories: int = Field(8, ge=1, le=256, description="stories written at the same time; more wait in order")
+    max_stories: int = Field(8, ge=1, le=256, description="stories written at the same time; more wait their turn")
+    max_queued: int = Field(
+        200, ge=1, le=100_000, description="stories that may wait; who asks past that is told to come later"
+    )
     max_stories_per_user: int = Field(2, ge=1, le=100, description="stories that one person may have waiting or growing")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the model runs; auto takes a GPU where there is one"

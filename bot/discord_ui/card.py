@@ -23,7 +23,7 @@ from bot.discord_ui import limits, wording
 from bot.discord_ui.harmless import harmless
 from bot.discord_ui.paging import clip, page_starts, pages
 from bot.discord_ui.surfaces import Page, ReaderLeft, Surface, Unreachable, WayClosed
-from bot.storyteller.story import Stage, StoryUpdate
+from bot.storyteller.story import StoryUpdate
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class StoryCard:
         self._pace = pace
         self._text = ""
         self._note = ""
-        self._loading = False
+        self._waiting = ""
         self._starts: tuple[int, ...] = ()
         self._shown: list[_Shown] = []
         self._changed = asyncio.Event()
@@ -83,7 +83,7 @@ class StoryCard:
         """Take over how the story stands; it is drawn when its turn comes. Raises what the drawing met meanwhile."""
         if self._pump is not None and self._pump.done():
             self._pump.result()
-        self._loading = update.stage is Stage.LOADING
+        self._waiting = wording.waiting(update)
         self._text = update.text
         self._note = wording.footer(update.story) if update.story else ""
         self._changed.set()
@@ -145,7 +145,7 @@ class StoryCard:
     def _growing_contents(self) -> list[str]:
         contents = self._pages()
         if not contents:
-            return [wording.WAITING] if self._loading else []
+            return [self._waiting] if self._waiting else []
         contents[-1] += wording.CURSOR
         return contents
 

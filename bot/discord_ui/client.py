@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -92,7 +93,8 @@ class StoryBot(discord.Client):
         with self._desk.in_flight():  # from before the defer on: a shutdown meanwhile must not lose it
             surfaces = await _defer(interaction)
             if surfaces:
-                await self._tell(request, surfaces, interaction.user.id)
+                asked = replace(request, user=interaction.user.id, server=interaction.guild_id)
+                await self._tell(asked, surfaces, interaction.user.id)
 
     async def on_message(self, message: discord.Message) -> None:
         """Answer a direct message or a mention the same way, by a reply that grows."""
@@ -104,7 +106,9 @@ class StoryBot(discord.Client):
             surfaces.append(ChannelSurface(message.author))
         with self._desk.in_flight():
             if prompt:
-                await self._tell(StoryRequest(prompt), surfaces, message.author.id)
+                server = message.guild.id if message.guild is not None else None
+                request = StoryRequest(prompt, user=message.author.id, server=server)
+                await self._tell(request, surfaces, message.author.id)
             else:
                 await say(wording.HINT, StoryCard(surfaces, self._pace))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.errors import StoryError
-from bot.storyteller.story import Ending, Story
+from bot.storyteller.story import Ending, Stage, Story, StoryUpdate, place_in_line
 
 CURSOR = " ▌"
 WAITING = "*Your story waits for the model, which is still loading. It starts by itself.*"
@@ -37,6 +37,13 @@ class TooManyStories(StoryError):
 def footer(story: Story) -> str:
     """What stands below a finished story: how to tell it again, and why it ended if not by itself."""
     return f"seed {story.seed}{_ENDINGS[story.finish_reason]}"
+
+
+def waiting(update: StoryUpdate) -> str:
+    """What stands where a story will be, until it begins; empty once it does."""
+    if update.stage is Stage.LOADING:
+        return WAITING
+    return f"*{place_in_line(update)}*" if update.stage is Stage.QUEUED else ""
 
 
 def broke(error_id: str) -> str:

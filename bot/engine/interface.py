@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+GREEDY_BELOW = 1e-5
+"""A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -28,6 +31,9 @@ class Sampling:
     """Keep the likeliest tokens up to this share of the probability (Holtzman et al. 2020); 1 is off."""
     min_p: float = 0.0
     """Drop tokens less likely than this share of the likeliest (Nguyen et al. 2024); 0 is off."""
+    banned_ids: tuple[tuple[int, ...], ...] = ()
+    """Words that are never written, as tokens; of one with several the last is banned where the others stand before it.
+    They act together with no_repeat_ngram."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +45,46 @@ class GenerationRequest:
     sampling: Sampling
     seed: int
     """The same seed and request give the same text on the same machine, whatever else is being written."""
+    stop: tuple[str, ...] = ()
+    """The text ends before the first of these; a beginning of one is held back until it is known not to be one."""
+    user: int | str | None = None
+    """Who asks: texts of one user take their turns with those of others. None: somebody else each time."""
+    server: int | str | None = None
+    """Where they ask: servers take turns, too. None: a server of the user's own."""
 
 
 class FinishReason(StrEnum):
     """Why a text ended."""
 
-    STOP = "stop"  # the model wrote its end token
+    STOP = "stop"  # the model wrote its end token or a stop string
     LENGTH = "length"  # max_new_tokens were written
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A text's place in the line."""
+
+    position: int
+    """1 is the next to begin."""
+    estimate_s: float | None
+    """Seconds until it begins, from the pace of the texts before it; None while none was measured."""
+
+
+@dataclass(frozen=True)
 class Piece:
-    """What was written since the last piece. `text` holds whole characters only and may be empty."""
+    """What was written since the last piece. `text` holds whole characters only and may be empty.
+
+    A reader slower than the model gets several tokens in one piece. While a text waits for its turn, pieces without text say
+    where it stands.
+    """
 
     text: str
     new_tokens: int
     """All tokens written so far, the end token not counted."""
     finish_reason: FinishReason | None = None
     """Set on the last piece, and only there."""
+    waiting: Waiting | None = None
+    """Set while the text waits, and only before its first token; a text that begins at once has none."""
 
 
 class Engine(Protocol):
@@ -79,8 +107,8 @@ class Engine(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Write one text, piece by piece. Closing the generator cancels it at the next token.
 
-        Loads the model first if nobody did. Raises PromptTooLong at once, ModelUnavailable when it can't be loaded,
-        EngineFailed when it breaks, and ShuttingDown when the engine closes.
+        Loads the model first if nobody did. Raises PromptTooLong and QueueFull at once, ModelUnavailable when it can't be
+        loaded, EngineFailed when it breaks, and ShuttingDown when the engine closes.
         """
         ...
 

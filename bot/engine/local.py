@@ -1,6 +1,7 @@
 """The engine that runs GPT-2 in this process: the event loop's side of it.
 
-It never computes and never blocks: all of that is in one decode thread (decode_thread.py), where texts take turns.
+It never computes and never blocks: all of that is in one decode thread (decode_thread.py), whose scheduler (scheduler.py) takes
+all texts in flight through each forward pass together.
 Importing this module is light; torch and transformers are imported in that thread by the first `load`.
 """
 
@@ -8,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.engine.decode_thread import DecodeThread, Errand, Reader, Ticket
+from bot.engine.decode_thread import DecodeThread, Errand
 from bot.engine.interface import GenerationRequest, Piece
 from bot.engine.model_files import ModelConfig, read_config
-from bot.errors import ModelUnavailable, PromptTooLong, StoryError
+from bot.engine.reader import Reader
+from bot.engine.scheduler import Scheduler
+from bot.engine.ticket import Ticket
+from bot.errors import ModelUnavailable, PromptTooLong
 
-if TYPE_CHECKING:  # imports torch, which only the thread may do
+if TYPE_CHECKING:  # they import torch, which only the thread may do
+    from bot.engine.forward import Forward
     from bot.engine.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -29,15 +34,30 @@ full, so with less room than this the engine would mostly read."""
 
 
 class LocalEngine:
-    """An Engine over one model directory. Up to `max_stories` texts go on at once; more wait in their order."""
+    """An Engine over one model directory. Up to `max_stories` texts are written at once; up to `max_queued` more wait."""
 
-    def __init__(self, model_dir: Path, *, threads: int | None, device: str = "auto", max_stories: int = 8) -> None:
-        """`threads` are torch's inside a forward (None: torch's own choice); `device` is "auto" or a name for torch."""
+    def __init__(
+        self,
+        model_dir: Path,
+        *,
+        threads: int | None,
+        device: str = "auto",
+        max_stories: int = 8,
+        max_queued: int = 200,
+        on_broken: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`threads` are torch's inside a forward (None: torch's own choice); `device` is "auto" or a name for torch.
+
+        `on_broken` is called, on the decode thread, when the GPU's context is lost: every later text would fail, so the
+        process should end and be started again. By then each text in flight or waiting got its EngineBroken.
+        """
         self._model_dir = model_dir
         self._threads = threads
         self._device = device
-        self._thread = DecodeThread(max_stories)
-        self._loading: Future[LoadedModel] | None = None
+        self._max_stories = max_stories
+        self._on_broken = on_broken
+        self._thread = DecodeThread(max_queued)
+        self._loading: Future[Forward] | None = None
         self._config: ModelConfig | None = None
 
     @property
@@ -60,17 +80,16 @@ class LocalEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Write one text; loads the model first if nobody did.
 
-        Raises PromptTooLong at once when the prompt leaves fewer than MIN_ROOM positions; ModelUnavailable;
-        EngineFailed when the model breaks; ShuttingDown when the engine closes or has closed.
+        Raises PromptTooLong at once when the prompt leaves fewer than MIN_ROOM positions; QueueFull when too many wait;
+        ModelUnavailable; EngineFailed when the model breaks; ShuttingDown when the engine closes or has closed.
         """
         self._check_prompt(request)
+        await self._loaded()
         reader = Reader()
-        self._thread.put(Ticket(await self._loaded(), request, reader))
+        self._thread.put(Ticket(request, reader))
         try:
             while True:
-                piece = await reader.queue.get()
-                if isinstance(piece, StoryError):
-                    raise piece
+                piece = await reader.next()
                 yield piece
                 if piece.finish_reason is not None:
                     return
@@ -88,8 +107,8 @@ class LocalEngine:
             raise ValueError("prefixes to score must have the same length, of one token or more")
         self._check_length(len(prefixes[0]) + len(continuation), self.n_positions)
         self._check_ids(token for ids in (*prefixes, continuation) for token in ids)
-        decoder = (await self._loaded()).decoder
-        errand = Errand(lambda: decoder.score(prefixes, continuation), Future())
+        forward = await self._loaded()
+        errand = Errand(lambda: forward.score(prefixes, continuation), Future())
         self._thread.put(errand)
         return await asyncio.wrap_future(errand.result)
 
@@ -101,17 +120,19 @@ class LocalEngine:
         await self._thread.close()
         self._loading = None
 
-    async def _loaded(self) -> LoadedModel:
+    async def _loaded(self) -> Forward:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = self._thread.submit(self._load)
         return await asyncio.shield(asyncio.wrap_future(self._loading))  # a caller that gives up ends no other's wait
 
-    def _load(self) -> LoadedModel:
+    def _load(self) -> Forward:
         """On the decode thread."""
         try:
             from bot.engine.loading import load_model
 
             model = load_model(self._model_dir, self._threads, self._device)
+            forward = _forward_of(model, self._max_stories)
+            self._thread.employ(_scheduler(model, forward, self._on_broken))
         except ModelUnavailable:
             raise
         except Exception as error:
@@ -121,7 +142,7 @@ class LocalEngine:
                 logger.exception("loading %s failed", self._model_dir)
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
-        return model
+        return forward
 
     def _known_config(self) -> ModelConfig:
         if self._config is None:
@@ -144,3 +165,20 @@ class LocalEngine:
     def _check_length(tokens: int, limit: int) -> None:
         if tokens > limit:
             raise PromptTooLong(f"That prompt has {tokens} tokens; this model reads {limit}. Try a shorter one.")
+
+
+def _forward_of(model: LoadedModel, slots: int) -> Forward:
+    from bot.engine.slot_decoder import SlotDecoder
+
+    return SlotDecoder(model.decoder, slots, model.config.n_positions)
+
+
+def _scheduler(model: LoadedModel, forward: Forward, on_broken: Callable[[], object]) -> Scheduler:
+    """What texts share is bound here once, so that the scheduler knows of none of it."""
+    from bot.engine.draws import Draws
+    from bot.engine.writing import Writing
+
+    def begin(request: GenerationRequest) -> Writing:
+        return Writing(request, model.vocabulary, forward.n_positions, model.config.eos_ids)
+
+    return Scheduler(forward, lambda slots: Draws(slots, model.unwritable), begin, on_broken=on_broken)

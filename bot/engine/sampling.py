@@ -1,131 +1,168 @@
-"""Draw the next token from logits, in the order that `Sampling` documents.
+"""Draw the next token of each row of logits, all rows at once, in the order that `Sampling` documents.
 
-The functions work on rows (any leading shape, the vocabulary last), and their parameters may be a number or a column
-with one value a row, so that a batch of stories can be drawn at once. They equal transformers' logits processors; tests
-hold it.
+Nothing here knows a text: parameters come as columns with one value a row (`Columns`), and a row's token depends on that
+row alone, bit for bit on a CPU. `draw` reads nothing back to the host and its shapes depend on its arguments' shapes only,
+so that a CUDA graph can hold it; what decides its way (does some row have a top_p? is anything banned?) are Python values.
 
-A row is drawn by inverting its cumulative distribution at one number from the story's own random source, which is
-Python's: it takes a seed of any size and promises the same numbers in later versions. `torch.multinomial` would take
-one generator for all rows and a number for each token of the vocabulary, and torch's CPU generator looks at the low 32
-bits of a seed only.
+A full sort of 50,257 logits costs 4 ms a row on a CPU. So only the `k` likeliest are looked at, found by two small
+`topk`: of 16 maxima's winners first, then of what lies below them. Where what `Sampling` keeps reaches past those k, the row
+says so (`REACHES_FURTHER`) and is drawn again with more. Either way the token is the same: sums run over the kept tokens in
+one order, and tokens as likely as the last one kept are kept, so that no order among equals matters.
+
+A row is drawn by inverting its cumulative distribution, in the order of the vocabulary, at one number from the text's own
+random source. `torch.multinomial` would take one generator for all rows and a number for each token of the vocabulary.
 """
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bot.engine.interface import Sampling
+LARGEST_UNIFORM = 1 - 2**-52
+"""A share of a sum that is never rounded up to the sum itself, which lies past the last token that can be drawn."""
+NOT_FINITE, REACHES_FURTHER = -1, -2
+"""What `draw` gives in place of a token: the logits are no numbers; more than k tokens are kept."""
+ALL_TOKENS = 2**62
+"""The top_k of a row that has none."""
 
-GREEDY_BELOW = 1e-5
-"""A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
-
-
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float | Tensor) -> Tensor:
-    """Make the tokens in the mask `seen` less likely (Keskar et al. 2019), whatever the sign of their logits."""
-    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-
-
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Only the k likeliest tokens of each row, and those as likely as the last of them."""
-    last_kept = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
-    return logits.masked_fill(logits < last_kept, -torch.inf)
+_STRIDE = 16
+_SMALL = 8192
+"""Up to so many columns one `topk` is as fast as two."""
 
 
-def keep_top_p(logits: Tensor, top_p: float | Tensor) -> Tensor:
-    """Only the likeliest tokens that together reach the share `top_p` of the probability (Holtzman et al. 2020)."""
-    ascending, order = logits.sort(dim=-1)
-    dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
-    dropped[..., -1] = False  # the likeliest always stays
-    return logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
+@dataclass(frozen=True)
+class Asked:
+    """What some row asks for; what none does is skipped."""
+
+    top_k: bool = True
+    top_p: bool = True
+    min_p: bool = True
+    anything: bool = True
+    """Some row has none of these, and may draw any token."""
 
 
-def keep_min_p(logits: Tensor, min_p: float | Tensor) -> Tensor:
-    """Only tokens at least `min_p` times as likely as the likeliest (Nguyen et al. 2024)."""
-    probabilities = logits.softmax(dim=-1)
-    return logits.masked_fill(probabilities < min_p * probabilities.amax(dim=-1, keepdim=True), -torch.inf)
+@dataclass(frozen=True)
+class Columns:
+    """The parameters of each row: tensors of shape (rows, 1), and lists of tokens padded with `spare_token`."""
+
+    uniform: Tensor
+    """float64, from 0 to LARGEST_UNIFORM."""
+    temperature: Tensor
+    """float32, never 0: a greedy row has 1 here, a top_k of 1, and a uniform of 0."""
+    top_k: Tensor
+    """int64; ALL_TOKENS is off."""
+    top_p: Tensor
+    """float32; infinity is off."""
+    min_p: Tensor
+    """float32; 0 is off."""
+    penalty: Tensor | None = None
+    """float32; None when no row has one."""
+    seen: Tensor | None = None
+    """int64 of shape (rows, any): the different tokens that the penalty is for."""
+    banned: Tensor | None = None
+    """int64 of shape (rows, any): the tokens that must not be drawn."""
 
 
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """One token a row: where the cumulative distribution passes `uniform`, a column of numbers in [0, 1)."""
-    cumulative = logits.softmax(dim=-1).double().cumsum(dim=-1)
-    total = cumulative[..., -1:]
-    # rounding may lift uniform * total to total itself, which lies past the last token that can be drawn
-    at = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, at, right=True).squeeze(-1)
+def workspace(rows: int, vocabulary: int, device: torch.device | str = "cpu") -> Tensor:
+    """Scratch for `draw`: the logits and some columns that are never drawn, the first of which is `spare_token`."""
+    width = (vocabulary // _STRIDE + 1) * _STRIDE
+    return torch.full((rows, width), -torch.inf, device=device)
 
 
-class NgramLedger:
-    """Which tokens would repeat an n-gram of the text so far, in constant time a token."""
-
-    def __init__(self, n: int) -> None:
-        self._tail: deque[int] = deque(maxlen=n - 1)
-        self._followers: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
-        self._prefix_length = n - 1
-
-    def add(self, token: int) -> None:
-        """The text goes on with this token."""
-        if len(self._tail) == self._prefix_length:
-            self._followers[tuple(self._tail)].add(token)
-        self._tail.append(token)
-
-    def banned(self) -> Sequence[int]:
-        """What has already followed the last n - 1 tokens."""
-        return sorted(self._followers.get(tuple(self._tail), ()))
+def spare_token(vocabulary: int) -> int:
+    """What pads lists of tokens: a column of the workspace that no token has."""
+    return vocabulary
 
 
-class Chooser:
-    """Chooses the tokens of one text: holds what it has seen and its own random numbers, so neighbours can't matter.
+@torch.inference_mode()
+def draw(logits: Tensor, bias: Tensor, work: Tensor, columns: Columns, k: int, asked: Asked) -> Tensor:
+    """One token a row (int64 of shape (rows,)), or NOT_FINITE, or REACHES_FURTHER.
 
-    The repetition penalty counts prompt and new text alike, as in transformers; no_repeat_ngram counts the new text
-    only, so that a story may say the words of its prompt.
+    `logits` are float32 of shape (rows, vocabulary), `bias` (vocabulary,) is 0 or -inf for what must never be written, and
+    `work` is a `workspace` of as many rows, which is overwritten. The k likeliest tokens are looked at.
     """
+    total = logits.sum(dim=-1)
+    not_finite = (total - total) != 0
+    torch.add(logits, bias, out=work[:, : logits.shape[1]])
+    if columns.penalty is not None and columns.seen is not None:
+        penalise_repetition(work, columns.seen, columns.penalty)
+    if columns.banned is not None:
+        work.scatter_(1, columns.banned, -torch.inf)
+    work.div_(columns.temperature)
+    probabilities = work.softmax(dim=-1) if asked.top_p or asked.anything else None
+    tokens = _draw_narrowed(work, columns, k, asked, probabilities)
+    if asked.anything and probabilities is not None:
+        is_open = (columns.top_k == ALL_TOKENS) & (columns.top_p >= 1) & (columns.min_p <= 0)
+        tokens = torch.where(is_open.squeeze(1), draw_at(probabilities, columns.uniform), tokens)
+    return tokens.masked_fill_(not_finite, NOT_FINITE)
 
-    def __init__(self, sampling: Sampling, seed: int, prompt_ids: Sequence[int], unwritable: Tensor) -> None:
-        self._sampling = sampling
-        self._random = random.Random(seed)
-        self._unwritable = unwritable  # a mask over the vocabulary, on the CPU
-        self._seen = torch.zeros_like(unwritable)
-        self._seen[torch.tensor(prompt_ids)] = True
-        self._ngrams = NgramLedger(sampling.no_repeat_ngram) if sampling.no_repeat_ngram > 0 else None
 
-    def choose(self, logits: Tensor) -> int:
-        """The next token for one row of logits on any device. Raises ArithmeticError if they are no numbers."""
-        row = logits.float().cpu()  # the one copy from the device; from here on all is float32 on the CPU
-        if not row.isfinite().all():
-            raise ArithmeticError("the model computed logits that are not finite numbers")
-        row = self._without_repeats(row.masked_fill(self._unwritable, -torch.inf))
-        if self._sampling.temperature < GREEDY_BELOW:
-            token = int(row.argmax())
-        else:
-            token = int(draw(self._narrowed(row), torch.tensor([self._random.random()], dtype=torch.float64)))
-        self._note(token)
-        return token
+def penalise_repetition(work: Tensor, seen: Tensor, penalty: Tensor) -> None:
+    """Make the tokens in `seen` less likely, in place (Keskar et al. 2019), whatever the sign of their logits."""
+    at = work.gather(1, seen)
+    work.scatter_(1, seen, torch.where(at < 0, at * penalty, at / penalty))
 
-    def _without_repeats(self, row: Tensor) -> Tensor:
-        if self._sampling.repetition_penalty != 1:
-            row = penalise_repetition(row, self._seen, self._sampling.repetition_penalty)
-        banned = self._ngrams.banned() if self._ngrams else ()
-        if not banned:
-            return row
-        allowed = row.index_fill(-1, torch.tensor(banned), -torch.inf)
-        return allowed if allowed.max() > -torch.inf else row  # a ban that leaves no token at all is lifted
 
-    def _narrowed(self, row: Tensor) -> Tensor:
-        row = row / self._sampling.temperature
-        if self._sampling.top_k > 0:
-            row = keep_top_k(row, self._sampling.top_k)
-        if self._sampling.top_p < 1:
-            row = keep_top_p(row, self._sampling.top_p)
-        if self._sampling.min_p > 0:
-            row = keep_min_p(row, self._sampling.min_p)
-        return row
+def likeliest(work: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of each row, highest first, and their columns.
 
-    def _note(self, token: int) -> None:
-        self._seen[token] = True
-        if self._ngrams:
-            self._ngrams.add(token)
+    A column's class is its remainder by width / 16. Each of the k highest is in one of the k classes whose maxima are highest,
+    so only those classes are searched: 16 k values instead of all.
+    """
+    rows, width = work.shape
+    if width <= _SMALL or k * _STRIDE * 2 > width:
+        values, at = work.topk(k)
+        return values, at
+    classes = width // _STRIDE
+    best = work.view(rows, _STRIDE, classes).amax(dim=1).topk(k, sorted=False).indices
+    steps = torch.arange(0, width, classes, device=work.device).view(1, _STRIDE, 1)
+    columns = (best.unsqueeze(1) + steps).view(rows, -1)
+    values, at = work.gather(1, columns).topk(k)
+    return values, columns.gather(1, at)
+
+
+def _draw_narrowed(work: Tensor, columns: Columns, k: int, asked: Asked, probabilities: Tensor | None) -> Tensor:
+    k = min(k, work.shape[1])
+    values, tokens = likeliest(work, k)
+    weights = (values - values[:, :1]).exp_()  # the likeliest has 1
+    kept = values > -torch.inf
+    if asked.top_k:
+        kept &= _within_top_k(values, columns.top_k)
+    if asked.top_p and probabilities is not None:
+        whole = 1 / probabilities.gather(1, tokens[:, :1])
+        of_top_k = weights * kept if asked.top_k else None
+        kept &= _within_share(values, weights, of_top_k, whole, columns)
+    if asked.min_p:
+        kept &= weights >= columns.min_p
+    # in the order of the vocabulary, so that which tokens are looked at changes nothing
+    in_order, order = tokens.sort(dim=-1)
+    drawn = draw_at(weights.mul_(kept).gather(1, order), columns.uniform)
+    chosen = in_order.gather(1, drawn.unsqueeze(1)).squeeze(1)
+    if k == work.shape[1]:
+        return chosen
+    return chosen.masked_fill_(kept[:, -1], REACHES_FURTHER)
+
+
+def _within_top_k(values: Tensor, top_k: Tensor) -> Tensor:
+    """The top_k likeliest tokens of each row, and those as likely as the last of them."""
+    return values >= values.gather(1, (top_k - 1).clamp_(max=values.shape[1] - 1))
+
+
+def _within_share(values: Tensor, weights: Tensor, of_top_k: Tensor | None, whole: Tensor, columns: Columns) -> Tensor:
+    """The likeliest tokens that together reach top_p (Holtzman et al. 2020), and those as likely as the last of them.
+
+    The share is of the `whole` row, a sum of weights; in a row with a top_k, of what that left: `of_top_k`.
+    """
+    so_far = (weights if of_top_k is None else of_top_k).cumsum(dim=-1)  # one order for any k, which `sum` does not promise
+    total = whole if of_top_k is None else torch.where(columns.top_k == ALL_TOKENS, whole, so_far[:, -1:])
+    last = torch.searchsorted(so_far, columns.top_p * total).clamp_(max=values.shape[1] - 1)
+    return values >= values.gather(1, last)
+
+
+def draw_at(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Where the cumulative distribution of each row passes `uniform`, a column of numbers from 0 to LARGEST_UNIFORM."""
+    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
+    found = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(1)
+    return found.clamp_(max=weights.shape[1] - 1)  # past the end where a row is NaN: on CUDA such an index breaks the process

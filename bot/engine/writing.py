@@ -1,56 +1,75 @@
-"""One text being written: what the model has read of it, how its tokens are drawn, what is still to be handed out."""
+"""One text being written: what its slot has read of it, what is to be read next, what is to be handed out."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
-
-from bot.engine.characters import Characters
+from bot.engine.characters import Characters, Vocabulary
+from bot.engine.forward import Part
 from bot.engine.interface import FinishReason, GenerationRequest, Piece
-from bot.engine.loading import LoadedModel
-from bot.engine.sampling import Chooser
+from bot.engine.stop_strings import StopStrings
+from bot.engine.text_draws import TextDraws
+
+PROMPT_PIECE = 64
+"""A prompt is read in pieces of so many tokens. Where it is cut decides on the last bits of its logits, so the cuts depend on
+the text alone, and the load decides only how many pieces go into a round."""
 
 
 class Writing:
-    """A text that grows by one token for each `advance`. It belongs to the decode thread."""
+    """A text that grows by one token for each `take`. It belongs to the decode thread."""
 
-    def __init__(self, model: LoadedModel, request: GenerationRequest) -> None:
-        self._model = model
-        self._request = request
-        self._chooser = Chooser(request.sampling, request.seed, request.prompt_ids, model.unwritable)
-        self._characters = Characters(model.vocabulary)
+    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, n_positions: int, eos_ids: frozenset[int]) -> None:
+        self.draws = TextDraws(request.sampling, request.seed, request.prompt_ids)
+        self._characters = Characters(vocabulary)
+        self._stop = StopStrings(request.stop)
+        self._prompt_tokens = len(request.prompt_ids)
+        self._max_new_tokens = request.max_new_tokens
+        self._n_positions = n_positions
+        self._eos_ids = eos_ids
         self._context = list(request.prompt_ids)  # the prompt and the new tokens that are not forgotten
-        self._cache: Any = None
-        self._new_tokens = 0
+        self._read = 0  # so many of them are in the slot
+        self.new_tokens = 0
 
-    def advance(self) -> Piece:
-        """Read what is unread, write one token. The piece with a finish_reason is the last one."""
-        token = self._chooser.choose(self._next_logits())
-        if token in self._model.config.eos_ids:
-            return Piece("", self._new_tokens, FinishReason.STOP)
-        self._context.append(token)
-        self._new_tokens += 1
-        full = self._new_tokens >= self._request.max_new_tokens
-        return Piece(self._characters.feed(token), self._new_tokens, FinishReason.LENGTH if full else None)
+    @property
+    def remaining(self) -> int:
+        """The most tokens that are still to be written."""
+        return self._max_new_tokens - self.new_tokens
 
-    def _next_logits(self) -> Tensor:
-        if len(self._context) > self._model.config.n_positions:
+    def next_part(self, slot: int) -> Part:
+        """What has to be read next: a piece of a prompt, or the newest token."""
+        if len(self._context) > self._n_positions:
             self._forget_the_oldest()
-        if self._cache is None:
-            logits, self._cache = self._model.decoder.prefill(self._context)
-            return logits
-        return self._model.decoder.step(self._context[-1], self._cache)
+        end = min(self._read + PROMPT_PIECE, len(self._context))
+        return Part(slot, self._read, self._context[self._read : end], wanted=end == len(self._context))
+
+    def was_read(self, part: Part) -> None:
+        """The slot holds this part now."""
+        self._read = part.start + len(part.ids)
+
+    def read_again(self) -> None:
+        """The slot was lost: all of the context has to be read once more."""
+        self._read = 0
+
+    def take(self, token: int) -> Piece:
+        """The text goes on with this token. The piece with a finish_reason is the last one."""
+        if token in self._eos_ids:
+            return Piece(self._stop.flush(), self.new_tokens, FinishReason.STOP)
+        self._context.append(token)
+        self.new_tokens += 1
+        text = self._stop.feed(self._characters.feed(token))
+        if self._stop.hit:
+            return Piece(text, self.new_tokens, FinishReason.STOP)
+        if self.new_tokens >= self._max_new_tokens:
+            return Piece(text + self._stop.flush(), self.new_tokens, FinishReason.LENGTH)
+        return Piece(text, self.new_tokens)
 
     def _forget_the_oldest(self) -> None:
-        """Keep the prompt and the newest half of what fits beside it, and read that again from the start.
+        """Keep the prompt and the newest half of what fits beside it.
 
             [prompt | old old old new new new]  n_positions are full
             [prompt | new new new            ]  goes on here
 
-        Half, because reading again costs a prefill: so it is paid once in (n_positions - prompt) / 2 tokens.
+        Half, because it is read again at its new positions: so that is paid once in (n_positions - prompt) / 2 tokens. The
+        prompt keeps its positions, and what the slot holds of it.
         """
-        prompt = len(self._request.prompt_ids)
-        kept = (self._model.config.n_positions - prompt) // 2
-        self._context = [*self._request.prompt_ids, *self._context[-kept:]]
-        self._cache = None
+        kept = (self._n_positions - self._prompt_tokens) // 2
+        del self._context[self._prompt_tokens : -kept]
+        self._read = min(self._read, self._prompt_tokens)

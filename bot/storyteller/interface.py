@@ -32,7 +32,8 @@ class Storyteller(Protocol):
         ...
 
     def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:
-        """Tell one story: LOADING first if the model is not ready, WRITING as it grows, DONE once at the end.
+        """Tell one story: LOADING first if the model is not ready, QUEUED while others are before it, WRITING as it grows,
+        DONE once at the end.
 
         Raises a StoryError (a sentence for the person) before the first WRITING for a request that can't be met, and
         EngineFailed in the middle when the model breaks. When the storyteller closes in the middle, the story ends with

@@ -41,6 +41,8 @@ class Order:
     """None: to be found from the prompt."""
     length: int
     seed: int
+    user: int | str | None
+    server: int | str | None
 
 
 def check(request: StoryRequest, codec: StoryCodec, limits: Limits) -> Order:
@@ -58,7 +60,8 @@ def check(request: StoryRequest, codec: StoryCodec, limits: Limits) -> Order:
             f"That prompt has {len(prompt_ids):,} tokens; this model reads {limits.max_prompt_tokens:,} beside a story. "
             f"Try a shorter one, of {limits.max_prompt_tokens // 2:,} words at most."
         )
-    return Order(prompt, prompt_ids, genre, _length(request.length, limits), _seed(request.seed))
+    length, seed = _length(request.length, limits), _seed(request.seed)
+    return Order(prompt, prompt_ids, genre, length, seed, request.user, request.server)
 
 
 def _known_genre(label: str, codec: StoryCodec) -> str:

@@ -17,6 +17,10 @@ class StoryRequest:
     """New tokens at most; None is the host's default. A token is about three quarters of a word."""
     seed: int | None = None
     """None draws one. It is kept in the Story, so that the same story can be told again."""
+    user: int | str | None = None
+    """Who asks, so that one who asks for ten stories does not hold up the others. None: somebody else each time."""
+    server: int | str | None = None
+    """Where they ask; servers take turns. None: a place of the user's own, as in direct messages."""
 
 
 class Ending(StrEnum):
@@ -49,6 +53,7 @@ class Stage(StrEnum):
     """How far a story is."""
 
     LOADING = "loading"  # the model is not ready yet; the story waits
+    QUEUED = "queued"  # others are before it
     WRITING = "writing"
     DONE = "done"
 
@@ -61,3 +66,28 @@ class StoryUpdate:
     text: str = ""
     story: Story | None = None
     """Set at DONE, and only there."""
+    position: int = 0
+    """At QUEUED: the place in the line; 1 is the next to begin."""
+    estimate_s: float | None = None
+    """At QUEUED: seconds until it begins, if that can be said."""
+
+
+def place_in_line(update: StoryUpdate) -> str:
+    """How a QUEUED story stands, in a few words: "3rd in line, about 20 s"."""
+    position = f"{update.position}{_ordinal_suffix(update.position)} in line"
+    return position if update.estimate_s is None else f"{position}, {_about(update.estimate_s)}"
+
+
+def _ordinal_suffix(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+
+
+def _about(seconds: float) -> str:
+    """In steps that one can rely on: an estimate to the second would be none."""
+    if seconds < 5:
+        return "a few seconds"
+    if seconds < 57.5:
+        return f"about {5 * round(seconds / 5)} s"
+    return f"about {max(1, round(seconds / 60))} min"

@@ -107,6 +107,9 @@ class ModelStoryteller:
             for attempt in range(_TRIES):
                 async with aclosing(self._engine.generate(self._generation(order, opening, attempt))) as pieces:
                     async for piece in pieces:
+                        if piece.waiting is not None:
+                            place = piece.waiting
+                            yield StoryUpdate(Stage.QUEUED, position=place.position, estimate_s=place.estimate_s)
                         if draft.add(piece, time.perf_counter() - started_s):
                             yield StoryUpdate(Stage.WRITING, self._shown(order, draft.text))
                         if piece.finish_reason is FinishReason.LENGTH:
@@ -123,7 +126,9 @@ class ModelStoryteller:
         yield StoryUpdate(Stage.DONE, story.text, story)
 
     def _generation(self, order: Order, opening: list[int], attempt: int) -> GenerationRequest:
-        return GenerationRequest(tuple(opening), order.length, self._model.sampling, order.seed + attempt)
+        return GenerationRequest(
+            tuple(opening), order.length, self._model.sampling, order.seed + attempt, user=order.user, server=order.server
+        )
 
     def _story(self, order: Order, prompt_tokens: int, draft: _Draft, ending: Ending, seconds: float) -> Story:
         text = draft.text.rstrip() if ending is Ending.STOP else whole_sentences(draft.text)

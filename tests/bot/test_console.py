@@ -115,6 +115,22 @@ async def test_a_trimmed_end_is_marked_where_it_can_not_be_taken_back() -> None:
     assert sink.getvalue() == "[FANTASY] It sang. The cas…\n"
 
 
+async def test_a_place_in_the_line_is_said_beside_the_story_and_all_that_is_typed_is_one_users(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Busy(ScriptedStoryteller):
+        async def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:
+            yield StoryUpdate(Stage.QUEUED, position=3, estimate_s=20.0)
+            async for update in super().tell(request):
+                yield update
+
+    sink, busy = io.StringIO(), Busy()
+    await console.stream(busy, StoryRequest("castle"), sink)
+    assert capsys.readouterr().err == "3rd in line, about 20 s ...\n"
+    assert sink.getvalue() == "[FANTASY] The castle sang.\n"
+    assert (busy.requests[0].user, busy.requests[0].server) == ("console", "console")
+
+
 async def test_a_storyteller_that_ends_without_a_story_is_an_error() -> None:
     class Silent(ScriptedStoryteller):
         async def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:

@@ -119,6 +119,20 @@ async def test_waiting_for_the_model_is_said_and_then_replaced(clock):
         assert surface.messages == ["[X] a ▌"]
 
 
+async def test_a_place_in_the_line_is_shown_and_then_replaced(clock):
+    surface = FakeSurface()
+    async with StoryCard([surface], clock.pace()) as card:
+        card.show(StoryUpdate(Stage.QUEUED, position=3, estimate_s=21.0))
+        await idle()
+        assert surface.messages == ["*3rd in line, about 20 s*"]
+        card.show(StoryUpdate(Stage.QUEUED, position=2, estimate_s=9.0))
+        await clock.advance(1.2)
+        assert surface.messages == ["*2nd in line, about 10 s*"]
+        card.show(writing("[X] a"))
+        await clock.advance(1.2)
+        assert surface.messages == ["[X] a ▌"]
+
+
 async def test_nothing_is_sent_for_a_story_without_text_yet(clock):
     surface = FakeSurface()
     async with StoryCard([surface], clock.pace()) as card:

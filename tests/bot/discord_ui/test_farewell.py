@@ -42,7 +42,7 @@ class SlowInteraction:
 
     def __init__(self) -> None:
         self.go_on, self.shown = asyncio.Event(), []
-        self.channel_id, self.user, self.created_at = None, SimpleNamespace(id=1), discord.utils.utcnow()
+        self.channel_id, self.guild_id, self.user, self.created_at = None, None, SimpleNamespace(id=1), discord.utils.utcnow()
         self.client, self.response = None, SimpleNamespace(defer=self._defer)
 
     async def _defer(self, *, thinking: bool) -> None:

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_gpt2 import tiny_tokenizer, write_model
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 from bot.engine.interface import GenerationRequest, Sampling
 from bot.engine.local import LocalEngine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests run two files at a time: torch's threads would wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

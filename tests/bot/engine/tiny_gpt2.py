@@ -9,8 +9,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from bot.engine.interface import FinishReason, GenerationRequest, Piece
-from bot.engine.local import LocalEngine
+from bot.engine.interface import Engine, FinishReason, GenerationRequest, Piece, Waiting
 
 END = "<|endoftext|>"
 TAGS = ("[FANTASY]", "[HORROR]")
@@ -53,11 +52,24 @@ def write_model(directory: Path, tokenizer: Tokenizer) -> None:
     tokenizer.save(str(directory / "tokenizer.json"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
-    """What one reader got."""
+    """What one reader got. Two are equal when their text and their end are: pieces are as the reader found time."""
 
     pieces: list[Piece] = field(default_factory=list)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Text) and (self.text, self.ending) == (other.text, other.ending)
+
+    __hash__ = None
+
+    @property
+    def ending(self) -> tuple[int, FinishReason | None]:
+        return self.last.new_tokens, self.finish_reason
+
+    @property
+    def places(self) -> list[Waiting]:
+        return [piece.waiting for piece in self.pieces if piece.waiting is not None]
 
     @property
     def text(self) -> str:
@@ -72,5 +84,5 @@ class Text:
         return self.last.finish_reason
 
 
-async def read(engine: LocalEngine, request: GenerationRequest) -> Text:
+async def read(engine: Engine, request: GenerationRequest) -> Text:
     return Text([piece async for piece in engine.generate(request)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from bot.engine.interface import FinishReason, GenerationRequest, Piece
+from bot.engine.interface import FinishReason, GenerationRequest, Piece, Waiting
 
 
 class ScriptedEngine:
-    """Each generation takes the next script: its pieces, or an exception to raise in their place."""
+    """Each generation takes the next script: its pieces, places in the line, or an exception to raise in their place."""
 
-    def __init__(self, *scripts: Sequence[str | Exception], finish: FinishReason = FinishReason.STOP) -> None:
+    def __init__(self, *scripts: Sequence[str | Waiting | Exception], finish: FinishReason = FinishReason.STOP) -> None:
         self.scripts = list(scripts)
         self.finish = finish
         self.requests: list[GenerationRequest] = []
@@ -36,7 +36,7 @@ class ScriptedEngine:
                 await asyncio.sleep(0)
                 if isinstance(piece, Exception):
                     raise piece
-                yield Piece(piece, number)
+                yield Piece("", 0, waiting=piece) if isinstance(piece, Waiting) else Piece(piece, number)
             yield Piece("", number, self.finish)
         finally:
             self.closed += 1

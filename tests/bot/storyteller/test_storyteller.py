@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 from scripted_engine import ScriptedEngine
 
-from bot.engine.interface import FinishReason
+from bot.engine.interface import FinishReason, Waiting
 from bot.errors import EngineFailed, NothingToTell, ShuttingDown
 from bot.model_dir import ModelDescription
-from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate
+from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate, place_in_line
 from bot.storyteller.storyteller import ModelStoryteller
 
 
@@ -98,6 +98,29 @@ async def test_a_model_that_never_says_a_word_is_told_to_the_person(model: Model
 async def test_a_seed_is_drawn_and_kept_when_none_is_given(model: ModelDescription) -> None:
     stories = [await story_of(ScriptedEngine(["x"]), model, StoryRequest("door", "HORROR")) for _ in range(2)]
     assert stories[0].seed != stories[1].seed
+
+
+async def test_a_story_that_waits_says_where_it_stands_and_who_asks_is_known_to_the_engine(model: ModelDescription) -> None:
+    engine = ScriptedEngine([Waiting(3, 20.0), Waiting(1, None), "It was late."])
+    updates = await told(engine, model, StoryRequest("door", "HORROR", user=5, server=6))
+    queued = [update for update in updates if update.stage is Stage.QUEUED]
+    assert [place_in_line(update) for update in queued] == ["3rd in line, about 20 s", "1st in line"]
+    assert [update.stage for update in updates[-2:]] == [Stage.WRITING, Stage.DONE]
+    assert (engine.requests[0].user, engine.requests[0].server) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("position", "estimate_s", "words"),
+    [
+        (2, 0.0, "2nd in line, a few seconds"),
+        (11, 58.0, "11th in line, about 1 min"),
+        (22, 57.0, "22nd in line, about 55 s"),
+        (113, 170.0, "113th in line, about 3 min"),
+        (101, None, "101st in line"),
+    ],
+)
+def test_a_place_in_the_line_is_a_few_words(position: int, estimate_s: float | None, words: str) -> None:
+    assert place_in_line(StoryUpdate(Stage.QUEUED, position=position, estimate_s=estimate_s)) == words
 
 
 async def test_a_storyteller_that_closes_hands_over_what_it_has(model: ModelDescription) -> None:

@@ -1,0 +1,210 @@
+"""The draws of all texts in flight: what each has seen, what is banned for it, its random numbers; one `draw` a round.
+
+    TextDraws   (text_draws.py) one text's own state; it goes with the text when it changes its slot
+    Draws       the slots' columns as tensors on the logits' device, filled when a text sits down
+
+While nobody comes or goes, a round only brings new random numbers, new bans and the tokens that were seen last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bot.engine.sampling import (
+    ALL_TOKENS,
+    NOT_FINITE,
+    REACHES_FURTHER,
+    Asked,
+    Columns,
+    draw,
+    spare_token,
+    workspace,
+)
+from bot.engine.text_draws import TextDraws
+
+FIRST_LOOK = 256
+"""How many of the likeliest tokens are looked at first; a row that needs more is drawn again with 8 times as many."""
+_WIDTH_STEP = 64
+"""Lists of seen tokens are padded to a multiple of this, so that shapes change seldom."""
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The columns of one set of slots, which stay the same from round to round while nobody comes or goes."""
+
+    slots: tuple[int, ...]
+    texts: tuple[TextDraws, ...]
+    rows: Tensor
+    columns: Columns
+    first_look: int
+    asked: Asked
+    penalised: bool
+    bans: bool
+
+
+class Draws:
+    """Draws for all slots. It belongs to the decode thread."""
+
+    def __init__(self, slots: int, unwritable: Tensor) -> None:
+        """`unwritable` is a mask over the vocabulary: the tokens that must never be written."""
+        self._vocabulary = len(unwritable)
+        self._unwritable = unwritable
+        self._slots = slots
+        self._texts: list[TextDraws | None] = [None] * slots
+        self._mix: _Mix | None = None
+        self._device: torch.device | None = None  # that of the first logits
+        self._width = 0
+
+    def seat(self, slot: int, text: TextDraws) -> None:
+        """Let this slot draw for that text from now on."""
+        self._texts[slot] = text
+        self._mix = None
+        if self._device is not None:
+            self._fill_seen(slot)
+
+    def choose(self, slots: Sequence[int], logits: Tensor) -> list[int | None]:
+        """The next token for each row of logits, whose text sits in the slot of the same place; None: no finite numbers."""
+        if self._device != logits.device:
+            self._move_to(logits.device)
+        mix = self._mix_of(tuple(slots))
+        tokens = self._draw(mix, logits)
+        grown: list[tuple[int, int, int]] = []
+        for slot, text, token in zip(mix.slots, mix.texts, tokens, strict=True):
+            if token >= 0 and text.note(token):
+                grown.append((slot, len(text.seen) - 1, token))
+        if grown:
+            self._note_seen(grown)
+        return [token if token != NOT_FINITE else None for token in tokens]
+
+    def _draw(self, mix: _Mix, logits: Tensor) -> list[int]:
+        columns = self._columns(mix)
+        work = self._work[: len(mix.slots)]
+        tokens: list[int] = draw(logits, self._bias, work, columns, mix.first_look, mix.asked).tolist()
+        k = mix.first_look
+        while again := [row for row, token in enumerate(tokens) if token == REACHES_FURTHER]:
+            k *= 8
+            at = torch.tensor(again, device=logits.device)
+            fewer = _rows_of(columns, at)
+            more = draw(logits[at], self._bias, work[: len(again)], fewer, k, mix.asked).tolist()
+            for row, token in zip(again, more, strict=True):
+                tokens[row] = token
+        return tokens
+
+    def _columns(self, mix: _Mix) -> Columns:
+        """The mix with its random numbers for this round, what was seen so far, and what is banned now."""
+        uniform = self._tensor([[text.uniform()] for text in mix.texts], np.float64)
+        fixed = mix.columns
+        seen = None
+        if mix.penalised:
+            width = -(-max(len(text.seen) for text in mix.texts) // _WIDTH_STEP) * _WIDTH_STEP
+            seen = self._seen[:, :width].index_select(0, mix.rows)
+        return Columns(
+            uniform, fixed.temperature, fixed.top_k, fixed.top_p, fixed.min_p, fixed.penalty, seen, self._banned(mix)
+        )
+
+    def _banned(self, mix: _Mix) -> Tensor | None:
+        if not mix.bans:
+            return None
+        lists = [text.banned(self._writable) for text in mix.texts]
+        longest = max(len(banned) for banned in lists)
+        if not longest:
+            return None
+        spare = spare_token(self._vocabulary)
+        padded = [[*banned, *[spare] * (longest - len(banned))] for banned in lists]
+        return self._tensor(padded, np.int64)
+
+    def _mix_of(self, slots: tuple[int, ...]) -> _Mix:
+        if self._mix is None or self._mix.slots != slots:
+            self._mix = self._new_mix(slots)
+        return self._mix
+
+    def _new_mix(self, slots: tuple[int, ...]) -> _Mix:
+        texts = tuple(text for slot in slots if (text := self._texts[slot]) is not None)
+        settings = [_settings_of(text) for text in texts]
+        temperatures, top_ks, top_ps, min_ps, penalties = zip(*settings, strict=True)
+        penalised = any(text.penalised for text in texts)
+        largest = max((k for k in top_ks if k != ALL_TOKENS), default=0)
+        columns = Columns(
+            uniform=torch.empty(0),
+            temperature=self._column(temperatures, np.float32),
+            top_k=self._column(top_ks, np.int64),
+            top_p=self._column(top_ps, np.float32),
+            min_p=self._column(min_ps, np.float32),
+            penalty=self._column(penalties, np.float32) if penalised else None,
+        )
+        return _Mix(
+            slots,
+            texts,
+            self._tensor(slots, np.int64),
+            columns,
+            first_look=max(FIRST_LOOK, largest + 1),  # one more, to see that it is less likely
+            asked=Asked(
+                top_k=largest > 0,
+                top_p=min(top_ps) < 1,
+                min_p=max(min_ps) > 0,
+                anything=not all(text.narrowed for text in texts),
+            ),
+            penalised=penalised,
+            bans=any(text.sampling.no_repeat_ngram > 0 or text.sampling.banned_ids for text in texts),
+        )
+
+    def _column(self, values: Sequence[float], kind: type[np.generic]) -> Tensor:
+        return self._tensor(values, kind).unsqueeze(1)
+
+    def _tensor(self, values: Sequence[Any], kind: type[np.generic]) -> Tensor:
+        """Through NumPy, which takes a list in a tenth of torch's time."""
+        return torch.from_numpy(np.array(values, kind)).to(self._device or "cpu")
+
+    def _move_to(self, device: torch.device) -> None:
+        self._device = device
+        self._mix = None
+        self._work = workspace(self._slots, self._vocabulary, device)
+        self._bias = torch.zeros(self._vocabulary).masked_fill_(self._unwritable.cpu(), -torch.inf).to(device)
+        self._writable = self._vocabulary - int(self._unwritable.sum())
+        self._width = 0
+        self._widen(16 * _WIDTH_STEP)
+
+    def _widen(self, width: int) -> None:
+        """Room for so many different tokens a text; a long story's list grows, a slot's does not shrink."""
+        self._width = width
+        self._seen = torch.full((self._slots, width), spare_token(self._vocabulary), device=self._device)
+        for slot in range(self._slots):
+            self._fill_seen(slot)
+
+    def _fill_seen(self, slot: int) -> None:
+        text = self._texts[slot]
+        seen = text.seen if text is not None else []
+        if len(seen) > self._width:
+            self._widen(2 * len(seen))
+            return
+        row = torch.full((self._width,), spare_token(self._vocabulary))
+        row[: len(seen)] = torch.tensor(seen, dtype=torch.long)
+        self._seen[slot] = row.to(self._seen.device)
+
+    def _note_seen(self, grown: list[tuple[int, int, int]]) -> None:
+        if any(at >= self._width for _, at, _ in grown):
+            self._widen(2 * self._width)  # filled from the lists, which have the new ones
+            return
+        slots, places, tokens = self._tensor(grown, np.int64).unbind(1)
+        self._seen[slots, places] = tokens
+
+
+def _settings_of(text: TextDraws) -> tuple[float, int, float, float, float]:
+    """Temperature, top_k, top_p, min_p, repetition penalty; a greedy text keeps the likeliest alone."""
+    sampling = text.sampling
+    if text.greedy:
+        return 1.0, 1, math.inf, 0.0, sampling.repetition_penalty
+    top_p = sampling.top_p if sampling.top_p < 1 else math.inf
+    return sampling.temperature, sampling.top_k or ALL_TOKENS, top_p, sampling.min_p, sampling.repetition_penalty
+
+
+def _rows_of(columns: Columns, at: Tensor) -> Columns:
+    taken = {name: value[at] for name, value in vars(columns).items() if value is not None}
+    return Columns(**taken)

@@ -1,0 +1,86 @@
+"""From the decode thread to who reads a text: one call a round into each event loop, and none for a reader who is busy.
+
+    decode thread                          event loop
+    hand_over([(reader, item), ...])  ──>  await reader.next()
+      merges into what lies there            takes all that lies there as one piece
+
+What a slow reader has not taken is one piece that grows by its text, never a queue of pieces, so 60,000 tokens a second cost
+the loop as many wake-ups as it can take. The price: a piece is not a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from threading import Lock
+
+from bot.engine.interface import Piece
+from bot.errors import StoryError
+
+
+@dataclass(eq=False)
+class Reader:
+    """Who reads a text on an event loop, what lies there for them, and whether they are still there."""
+
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    gone: bool = False
+    """Set by the reader when it stops; the thread looks at it before each step."""
+    _lock: Lock = field(default_factory=Lock)  # guards all below
+    _texts: list[str] = field(default_factory=list[str])
+    _latest: Piece | None = None
+    _error: StoryError | None = None
+    _sleeper: asyncio.Future[None] | None = None
+
+    def put(self, item: Piece | StoryError) -> asyncio.Future[None] | None:
+        """On the decode thread: add to what lies here. A future, if somebody has to be woken for it."""
+        with self._lock:
+            if isinstance(item, Piece):
+                if item.text:
+                    self._texts.append(item.text)
+                elif item.finish_reason is None and item.waiting is None:
+                    self._latest = item
+                    return None  # half a character is no reason to wake anybody
+                self._latest = item
+            else:
+                self._error = item
+            sleeper, self._sleeper = self._sleeper, None
+            return sleeper
+
+    async def next(self) -> Piece:
+        """All that came since the last piece, as one. Raises the error that ended the text, after its last piece."""
+        while True:
+            with self._lock:
+                latest, self._latest = self._latest, None
+                if latest is not None:
+                    text = "".join(self._texts)
+                    self._texts.clear()
+                    return Piece(text, latest.new_tokens, latest.finish_reason, latest.waiting)
+                if self._error is not None:
+                    raise self._error
+                sleeper = self._sleeper = self.loop.create_future()
+            await sleeper
+
+
+def hand_over(news: Iterable[tuple[Reader, Piece | StoryError]]) -> None:
+    """Give each reader its item; one call for each event loop that has somebody to wake, however many texts."""
+    sleepers: defaultdict[asyncio.AbstractEventLoop, list[tuple[Reader, asyncio.Future[None]]]] = defaultdict(list)
+    for reader, item in news:
+        sleeper = reader.put(item)
+        if sleeper is not None:
+            sleepers[reader.loop].append((reader, sleeper))
+        elif reader.loop.is_closed():
+            reader.gone = True
+    for loop, asleep in sleepers.items():
+        try:
+            loop.call_soon_threadsafe(_wake, [sleeper for _, sleeper in asleep])
+        except RuntimeError:  # that loop is closed, and its readers with it
+            for reader, _ in asleep:
+                reader.gone = True
+
+
+def _wake(sleepers: list[asyncio.Future[None]]) -> None:
+    for sleeper in sleepers:
+        if not sleeper.done():  # its task was cancelled
+            sleeper.set_result(None)

@@ -1,0 +1,36 @@
+"""A text on its way through the engine: who asked for what, who reads it, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.engine.interface import GenerationRequest, Waiting
+from bot.engine.reader import Reader
+
+if TYPE_CHECKING:  # imports torch, which only the decode thread may do
+    from bot.engine.writing import Writing
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A text from the request to its last piece."""
+
+    request: GenerationRequest
+    reader: Reader
+    writing: Writing | None = None
+    """Made when it gets its first slot."""
+    told: Waiting | None = None
+    """What its reader knows of its place in the line."""
+
+    @property
+    def remaining(self) -> int:
+        """The most tokens that are still to be written."""
+        return self.request.max_new_tokens if self.writing is None else self.writing.remaining
+
+    def keys(self) -> tuple[Hashable, Hashable]:
+        """Whose turns it takes: a server and a user in it. Who is not named is somebody else each time."""
+        user: Hashable = id(self) if self.request.user is None else ("user", self.request.user)
+        server: Hashable = user if self.request.server is None else ("server", self.request.server)
+        return server, user
