@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +28,9 @@ from bot.engine.thread_choice import choose_threads
 from bot.errors import ModelUnavailable
 
 if TYPE_CHECKING:
-    from bot.engine.decoder import Decoder
     from bot.engine.forward import Forward
 
 logger = logging.getLogger(__name__)
-
-SLOTS = 8
 
 
 @dataclass(frozen=True)
@@ -46,16 +42,6 @@ class LoadedModel:
     unwritable: Tensor
     """A mask over the vocabulary, on the CPU: the tokens that must never be written."""
     forward: Forward
-    model_dir: Path
-    placement: Placement
-
-    @cached_property
-    def decoder(self) -> Decoder:
-        """The path before Forward; it goes when the decode thread runs on `forward`."""
-        from bot.engine.any_forward import load_any_gpt2
-        from bot.engine.decoder import Gpt2Decoder
-
-        return Gpt2Decoder(load_any_gpt2(self.model_dir, self.placement.device, self.placement.dtype))
 
 
 @dataclass(frozen=True)
@@ -67,10 +53,10 @@ class Placement:
     reason: str
 
 
-def load_model(model_dir: Path, threads: int | None, device: str, slots: int = SLOTS) -> LoadedModel:
+def load_model(model_dir: Path, threads: int | None, device: str, slots: int) -> LoadedModel:
     """Everything in `model_dir`, ready to write. Call it on the thread that will decode. Raises ModelUnavailable.
 
-    `threads` are torch's inside a forward; None measures which number is fastest.
+    `threads` are torch's inside a forward; None measures which number is fastest. `slots` texts are held at once.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -84,7 +70,7 @@ def load_model(model_dir: Path, threads: int | None, device: str, slots: int = S
     if threads is None and placement.device.type == "cpu" and isinstance(forward, CpuForward):
         how = f"{how}, {choose_threads(forward)[1]}"
     logger.info("%s is loaded on %s", model_dir.name, how)
-    return LoadedModel(config, vocabulary, unwritable, forward, model_dir, placement)
+    return LoadedModel(config, vocabulary, unwritable, forward)
 
 
 def choose_placement(device: str) -> Placement:

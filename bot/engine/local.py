@@ -130,9 +130,8 @@ class LocalEngine:
         try:
             from bot.engine.loading import load_model
 
-            model = load_model(self._model_dir, self._threads, self._device)
-            forward = _forward_of(model, self._max_stories)
-            self._thread.employ(_scheduler(model, forward, self._on_broken))
+            model = load_model(self._model_dir, self._threads, self._device, self._max_stories)
+            self._thread.employ(_scheduler(model, self._on_broken))
         except ModelUnavailable:
             raise
         except Exception as error:
@@ -142,7 +141,7 @@ class LocalEngine:
                 logger.exception("loading %s failed", self._model_dir)
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
-        return forward
+        return model.forward
 
     def _known_config(self) -> ModelConfig:
         if self._config is None:
@@ -167,18 +166,12 @@ class LocalEngine:
             raise PromptTooLong(f"That prompt has {tokens} tokens; this model reads {limit}. Try a shorter one.")
 
 
-def _forward_of(model: LoadedModel, slots: int) -> Forward:
-    from bot.engine.slot_decoder import SlotDecoder
-
-    return SlotDecoder(model.decoder, slots, model.config.n_positions)
-
-
-def _scheduler(model: LoadedModel, forward: Forward, on_broken: Callable[[], object]) -> Scheduler:
+def _scheduler(model: LoadedModel, on_broken: Callable[[], object]) -> Scheduler:
     """What texts share is bound here once, so that the scheduler knows of none of it."""
     from bot.engine.draws import Draws
     from bot.engine.writing import Writing
 
     def begin(request: GenerationRequest) -> Writing:
-        return Writing(request, model.vocabulary, forward.n_positions, model.config.eos_ids)
+        return Writing(request, model.vocabulary, model.config.n_positions, model.config.eos_ids)
 
-    return Scheduler(forward, lambda slots: Draws(slots, model.unwritable), begin, on_broken=on_broken)
+    return Scheduler(model.forward, lambda slots: Draws(slots, model.unwritable), begin, on_broken=on_broken)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_gpt2 import tiny_tokenizer, write_model
+from tiny_gpt2 import refuse_int8, tiny_tokenizer, write_model
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
@@ -30,8 +30,10 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """It runs in fp32, so that its texts are those of `reference`."""
     directory = tmp_path_factory.mktemp("tiny")
     write_model(directory, tokenizer)
+    refuse_int8(directory)
     return directory
 
 

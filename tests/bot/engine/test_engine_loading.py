@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_gpt2 import read
+from tiny_gpt2 import read, refuse_int8
 from transformers import GPT2LMHeadModel
 
 from bot.engine import loading
@@ -189,6 +189,7 @@ async def test_weights_saved_without_their_prefix_load_as_the_hubs_gpt2_does(
     bare = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
     bare["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)  # the causal mask that old checkpoints carry
     save_file(bare, model_dir / "model.safetensors", metadata={"format": "pt"})
+    refuse_int8(model_dir)
     after = LocalEngine(model_dir, threads=1, device="cpu")
     assert (await read(after, request_for(temperature=0))) == whole
     await after.close()

@@ -113,7 +113,7 @@ def test_a_variant_runs_on_transformers_own_forward_and_the_log_says_why(
 ) -> None:
     change_config(model_dir, **field)
     with caplog.at_level(logging.INFO):
-        forward = load_model(model_dir, 1, "cpu").forward
+        forward = load_model(model_dir, 1, "cpu", 4).forward
     assert isinstance(forward, AnyForward)
     assert next(iter(field)).removesuffix("_function") in caplog.text
     assert_is_transformers(forward, model_dir)
@@ -132,14 +132,14 @@ BROKEN_INDEXES = {
 def test_a_broken_index_of_shards_is_named(model_dir: Path, fault: str) -> None:
     (model_dir / "model.safetensors.index.json").write_text(BROKEN_INDEXES[fault])
     with pytest.raises(ModelUnavailable, match=r"model\.safetensors\.index\.json"):
-        load_model(model_dir, 1, "cpu")
+        load_model(model_dir, 1, "cpu", 4)
 
 
 def test_a_covered_model_is_loaded_without_transformers() -> None:
     """Its import alone takes longer than all else at a start."""
     code = (
         "import sys; from pathlib import Path; from bot.engine.loading import load_model;"
-        "load_model(Path('models/small-tales'), 1, 'cpu'); sys.exit('transformers' in sys.modules)"
+        "load_model(Path('models/small-tales'), 1, 'cpu', 4); sys.exit('transformers' in sys.modules)"
     )
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -19,7 +19,7 @@ from bot.engine.int8_check import Int8Record, fingerprint, known_record
 
 
 def load(model_dir: Path) -> Forward:
-    return loading.load_model(model_dir, 1, "cpu").forward
+    return loading.load_model(model_dir, 1, "cpu", 4).forward
 
 
 def is_int8(forward: Forward) -> bool:

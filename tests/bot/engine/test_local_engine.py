@@ -17,9 +17,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from bot.engine import decoder, loading, reader
+from bot.engine import cpu_forward, loading, reader
 from bot.engine.characters import Vocabulary
-from bot.engine.decoder import Gpt2Decoder
+from bot.engine.cpu_forward import CpuForward
+from bot.engine.forward import Part
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Sampling
 from bot.engine.loading import LoadedModel
 from bot.engine.local import MIN_ROOM, LocalEngine
@@ -58,6 +59,15 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     note = TextDraws.note
     monkeypatch.setattr(TextDraws, "note", lambda self, token: (tokens.append(token), note(self, token))[1])
     return tokens
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """Every part that the model is given, in order."""
+    parts: list[Part] = []
+    real = CpuForward.__call__
+    monkeypatch.setattr(CpuForward, "__call__", lambda self, some: (parts.extend(some), real(self, some))[1])
+    return parts
 
 
 class Gate:
@@ -200,38 +210,25 @@ async def test_texts_over_the_seats_wait_in_their_order(pristine: Path, request_
 
 
 async def test_a_text_longer_than_the_context_goes_on_and_keeps_its_prompt(
-    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+    endless: LocalEngine, request_for: Make, passes: list[Part]
 ) -> None:
-    read_again: list[Sequence[int]] = []
-    prefill = Gpt2Decoder.prefill
-    monkeypatch.setattr(Gpt2Decoder, "prefill", lambda self, ids: (read_again.append(tuple(ids)), prefill(self, ids))[1])
     request = request_for(new=5 * N_POSITIONS)
+    prompt = len(request.prompt_ids)
     text = await read(endless, request)
     assert text.last.new_tokens == 5 * N_POSITIONS
     assert text.finish_reason is FinishReason.LENGTH
-    assert len(read_again) > 5
-    assert all(ids[: len(request.prompt_ids)] == request.prompt_ids for ids in read_again)
+    first, *again = [part for part in passes if len(part.ids) > 1]
+    assert (first.start, tuple(first.ids)) == (0, request.prompt_ids)
+    assert len(again) > 5
+    assert {part.start for part in again} == {prompt}  # the slot still holds it, so it is kept and not even read again
+    assert all(part.start + len(part.ids) <= N_POSITIONS for part in passes)
 
 
-async def test_a_text_up_to_the_context_is_read_once(
-    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prefills: list[int] = []
-    prefill = Gpt2Decoder.prefill
-    monkeypatch.setattr(Gpt2Decoder, "prefill", lambda self, ids: (prefills.append(len(ids)), prefill(self, ids))[1])
+async def test_a_text_up_to_the_context_is_read_once(endless: LocalEngine, request_for: Make, passes: list[Part]) -> None:
     request = request_for()
     to_the_brim = N_POSITIONS - len(request.prompt_ids) + 1  # the last token is only written, never read
     await read(endless, replace(request, max_new_tokens=to_the_brim))
-    assert prefills == [len(request.prompt_ids)]
-
-
-async def test_the_decoder_itself_refuses_what_does_not_fit(reference: GPT2LMHeadModel) -> None:
-    inner = Gpt2Decoder(reference)
-    _, cache = inner.prefill([1] * N_POSITIONS)
-    with pytest.raises(ValueError, match="64 positions"):
-        inner.step(1, cache)
-    with pytest.raises(ValueError, match="64 positions"):
-        inner.prefill([1] * (N_POSITIONS + 1))
+    assert [len(part.ids) for part in passes] == [len(request.prompt_ids)] + [1] * (to_the_brim - 1)
 
 
 async def test_a_prompt_that_leaves_no_room_is_refused_at_once(engine: LocalEngine) -> None:
@@ -264,16 +261,17 @@ async def test_never_a_special_token_in_the_text(
 async def test_the_end_token_stops_the_text_and_is_not_counted(
     engine: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
 ) -> None:
-    step = Gpt2Decoder.step
+    real = CpuForward.__call__
 
-    def end_at_seven(self: Gpt2Decoder, token: int, cache: Any) -> Tensor:
-        logits = step(self, token, cache).clone()
-        logits[tokenizer.token_to_id(END)] = 1000 if cache.get_seq_length() == prompt + 7 else -1000
+    def end_at_seven(self: CpuForward, parts: Sequence[Part]) -> Tensor:
+        logits = real(self, parts).clone()
+        (part,) = parts
+        logits[0, tokenizer.token_to_id(END)] = 1000 if part.start + len(part.ids) == prompt + 7 else -1000
         return logits
 
     request = request_for(new=30, temperature=0)
     prompt = len(request.prompt_ids)
-    monkeypatch.setattr(Gpt2Decoder, "step", end_at_seven)
+    monkeypatch.setattr(CpuForward, "__call__", end_at_seven)
     text = await read(engine, request)
     assert (text.finish_reason, text.last.new_tokens, text.last.text) == (FinishReason.STOP, 7, "")
     assert not any(piece.finish_reason for piece in text.pieces[:-1])
@@ -288,7 +286,7 @@ async def test_the_limit_ends_the_text_with_its_last_token(endless: LocalEngine,
 async def test_score_equals_the_sum_of_log_softmax_by_hand(
     engine: LocalEngine, reference: GPT2LMHeadModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(cpu_forward, "LOGITS_AT_ONCE", at_once)
     prefixes = [[tokenizer.token_to_id(tag), 40] for tag in (*TAGS, END)]
     continuation = tokenizer.encode("the dragon woke").ids
     scores = await engine.score(prefixes, continuation)
@@ -320,14 +318,14 @@ async def test_the_event_loop_goes_on_while_a_step_takes_its_time(
     endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_step, go_on = threading.Event(), threading.Event()
-    prefill = Gpt2Decoder.prefill
+    real = CpuForward.__call__
 
-    def slow(self: Gpt2Decoder, ids: Sequence[int]) -> tuple[Tensor, Any]:
+    def slow(self: CpuForward, parts: Sequence[Part]) -> Tensor:
         in_step.set()
         go_on.wait()
-        return prefill(self, ids)
+        return real(self, parts)
 
-    monkeypatch.setattr(Gpt2Decoder, "prefill", slow)
+    monkeypatch.setattr(CpuForward, "__call__", slow)
     reading = asyncio.create_task(read(endless, request_for()))
     await asyncio.to_thread(in_step.wait)
     for _ in range(1000):  # would never be counted, did the loop wait for the step
@@ -376,16 +374,16 @@ async def test_an_exception_in_a_step_fails_the_texts_in_it_and_not_those_that_w
     engine = LocalEngine(pristine, threads=1, device="cpu", max_stories=2)
     requests = [request_for(prompt, seed=2) for prompt in PROMPTS[:4]]
     alone = [await read(engine, request) for request in requests]
-    step = Gpt2Decoder.step
+    real = CpuForward.__call__
     broken: list[int] = []
 
-    def break_once(self: Gpt2Decoder, token: int, cache: Any) -> Tensor:
+    def break_once(self: CpuForward, parts: Sequence[Part]) -> Tensor:
         if not broken:
-            broken.append(token)
+            broken.append(len(parts))
             raise RuntimeError("a kernel that went wrong")
-        return step(self, token, cache)
+        return real(self, parts)
 
-    monkeypatch.setattr(Gpt2Decoder, "step", break_once)
+    monkeypatch.setattr(CpuForward, "__call__", break_once)
     gate = Gate(engine)
     reading = [asyncio.create_task(read(engine, one)) for one in requests]
     await arrived(engine, 4)
@@ -409,7 +407,7 @@ async def test_a_broken_gpu_is_told_to_all_and_to_the_process(
     def assert_on_device(*_: object) -> Tensor:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(Gpt2Decoder, "step", assert_on_device)
+    monkeypatch.setattr(CpuForward, "__call__", assert_on_device)
     results = await asyncio.gather(*(read(engine, request_for(seed=seed)) for seed in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [EngineBroken] * 3
     for call in (read(engine, request_for()), engine.score([[1]], [2])):
@@ -437,7 +435,7 @@ async def test_more_than_may_wait_are_refused_at_once_and_taken_again_later(pris
 async def test_an_exception_while_scoring_fails_that_score_only(
     endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Gpt2Decoder, "score", lambda *_: 1 / 0)
+    monkeypatch.setattr(CpuForward, "score", lambda *_: 1 / 0)
     reading = asyncio.create_task(read(endless, request_for()))
     with pytest.raises(EngineFailed):
         await endless.score([[1]], [2])

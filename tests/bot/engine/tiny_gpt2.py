@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from bot.engine.int8_check import RECORD, Int8Record, fingerprint
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Piece, Waiting
 
 END = "<|endoftext|>"
@@ -50,6 +52,12 @@ def write_model(directory: Path, tokenizer: Tokenizer) -> None:
     )
     GPT2LMHeadModel(config).save_pretrained(directory)
     tokenizer.save(str(directory / "tokenizer.json"))
+
+
+def refuse_int8(directory: Path) -> None:
+    """Leave a record that int8 costs these weights too much, so that they run in fp32."""
+    record = Int8Record(loss_fp32=1.0, loss_int8=2.0, tokens=1, weights=fingerprint(directory))
+    (directory / RECORD).write_text(json.dumps(asdict(record)))
 
 
 @dataclass(frozen=True, eq=False)
