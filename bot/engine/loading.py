@@ -42,6 +42,10 @@ class LoadedModel:
     unwritable: Tensor
     """A mask over the vocabulary, on the CPU: the tokens that must never be written."""
     forward: Forward
+    device: str
+    """torch's name of it."""
+    how: str
+    """For people: the device, the numbers, the threads."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def load_model(model_dir: Path, threads: int | None, device: str, slots: int) ->
     if threads is None and placement.device.type == "cpu" and isinstance(forward, CpuForward):
         how = f"{how}, {choose_threads(forward)[1]}"
     logger.info("%s is loaded on %s", model_dir.name, how)
-    return LoadedModel(config, vocabulary, unwritable, forward)
+    return LoadedModel(config, vocabulary, unwritable, forward, str(placement.device), how)
 
 
 def choose_placement(device: str) -> Placement:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,7 @@ from bot.engine.scheduler import Scheduler
 from bot.engine.ticket import Ticket
 from bot.errors import ModelUnavailable, PromptTooLong
 
-if TYPE_CHECKING:  # they import torch, which only the thread may do
-    from bot.engine.forward import Forward
+if TYPE_CHECKING:  # it imports torch, which only the thread may do
     from bot.engine.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,18 @@ logger = logging.getLogger(__name__)
 MIN_ROOM = 16
 """Positions that a prompt must leave free. A text longer than n_positions is read again each time half of its room is
 full, so with less room than this the engine would mostly read."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a model runs."""
+
+    how: str
+    """For people: the device, the numbers, the threads."""
+    device: str
+    """torch's name of it."""
+    weight_bytes: int
+    """Of the weights that each pass reads."""
 
 
 class LocalEngine:
@@ -57,7 +69,7 @@ class LocalEngine:
         self._max_stories = max_stories
         self._on_broken = on_broken
         self._thread = DecodeThread(max_queued)
-        self._loading: Future[Forward] | None = None
+        self._loading: Future[LoadedModel] | None = None
         self._config: ModelConfig | None = None
 
     @property
@@ -69,6 +81,14 @@ class LocalEngine:
     def n_positions(self) -> int:
         """The context in tokens; known before the model is loaded. Raises ModelUnavailable for a broken config.json."""
         return self._known_config().n_positions
+
+    @property
+    def facts(self) -> Facts:
+        """How the model runs. Raises RuntimeError before it is loaded."""
+        if self._loading is None or not self.ready:
+            raise RuntimeError("the model is not loaded yet")
+        model = self._loading.result()
+        return Facts(model.how, model.device, model.forward.weight_bytes)
 
     async def load(self) -> None:
         """Load off the event loop, once for all callers; after a failure the next call tries again.
@@ -107,8 +127,8 @@ class LocalEngine:
             raise ValueError("prefixes to score must have the same length, of one token or more")
         self._check_length(len(prefixes[0]) + len(continuation), self.n_positions)
         self._check_ids(token for ids in (*prefixes, continuation) for token in ids)
-        forward = await self._loaded()
-        errand = Errand(lambda: forward.score(prefixes, continuation), Future())
+        model = await self._loaded()
+        errand = Errand(lambda: model.forward.score(prefixes, continuation), Future())
         self._thread.put(errand)
         return await asyncio.wrap_future(errand.result)
 
@@ -120,12 +140,12 @@ class LocalEngine:
         await self._thread.close()
         self._loading = None
 
-    async def _loaded(self) -> Forward:
+    async def _loaded(self) -> LoadedModel:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = self._thread.submit(self._load)
         return await asyncio.shield(asyncio.wrap_future(self._loading))  # a caller that gives up ends no other's wait
 
-    def _load(self) -> Forward:
+    def _load(self) -> LoadedModel:
         """On the decode thread."""
         try:
             from bot.engine.loading import load_model
@@ -141,7 +161,7 @@ class LocalEngine:
                 logger.exception("loading %s failed", self._model_dir)
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
-        return model.forward
+        return model
 
     def _known_config(self) -> ModelConfig:
         if self._config is None:
