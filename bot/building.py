@@ -22,6 +22,7 @@ def build_storyteller(settings: Settings, on_broken: Callable[[], object] = lamb
         device=settings.device,
         max_stories=settings.max_stories,
         max_queued=settings.max_queued,
+        threads_record=settings.state_dir / "threads.json",
         on_broken=on_broken,
     )
     return ModelStoryteller(engine, model, default_length=settings.story_length, max_length=settings.max_story_length)

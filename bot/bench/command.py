@@ -93,7 +93,13 @@ async def bench(options: BenchOptions, settings: Settings) -> int:
         model = describe(model_dir)
         _check_fits(options, model)
         most = max([options.users, *(SWEEP if options.sweep else ())])
-        engine = LocalEngine(model_dir, threads=settings.threads, device=settings.device, max_stories=most)
+        engine = LocalEngine(
+            model_dir,
+            threads=settings.threads,
+            device=settings.device,
+            max_stories=most,
+            threads_record=model_dir / "threads.json" if options.size != "bundled" else settings.state_dir / "threads.json",
+        )
         try:
             figures = await _figures(options, model, engine, theirs)
         finally:
@@ -110,8 +116,8 @@ async def bench(options: BenchOptions, settings: Settings) -> int:
 
 
 async def _figures(options: BenchOptions, model: ModelDescription, engine: LocalEngine, theirs: Baseline) -> Figures:
+    await engine.load()  # the first time it may check int8 and threads, which later starts need not
     start_s = await _start_s(model)
-    await engine.load()
     requests = [_request(model, options.tokens, number) for number in range(max(options.users, *SWEEP))]
     measured = _Measured()
     await _warm_up(engine, theirs, requests)
