@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from bot.engine.decode_thread import DecodeThread, Errand
 from bot.engine.interface import GenerationRequest, Piece
 from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
-from bot.engine.scheduler import Scheduler
+from bot.engine.scheduler import PROMPT_TOKENS_A_ROUND, Scheduler
 from bot.engine.ticket import Ticket
 from bot.errors import ModelUnavailable, PromptTooLong
 
@@ -120,7 +121,8 @@ class LocalEngine:
             reader.gone = True
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """Sum up log P(continuation | prefix) in nats for each prefix, between two steps of the texts in flight.
+        """Sum up log P(continuation | prefix) in nats for each prefix, some of them between two steps of the texts in flight:
+        no more at once than a round reads of prompts.
 
         Raises PromptTooLong when a prefix and the continuation exceed n_positions, and what `generate` raises.
         """
@@ -131,9 +133,15 @@ class LocalEngine:
         self._check_length(len(prefixes[0]) + len(continuation), self.n_positions)
         self._check_ids(token for ids in (*prefixes, continuation) for token in ids)
         model = await self._loaded()
-        errand = Errand(lambda: model.forward.score(prefixes, continuation), Future())
-        self._thread.put(errand)
-        return await asyncio.wrap_future(errand.result)
+        together = max(1, PROMPT_TOKENS_A_ROUND // (len(prefixes[0]) + len(continuation)))
+        errands = [
+            Errand(partial(model.forward.score, prefixes[first : first + together], continuation), Future())
+            for first in range(0, len(prefixes), together)
+        ]
+        for errand in errands:
+            self._thread.put(errand)
+        scores = await asyncio.gather(*(asyncio.wrap_future(errand.result) for errand in errands))
+        return [score for some in scores for score in some]
 
     async def close(self) -> None:
         """End the texts in flight with ShuttingDown, free the thread and the model.
