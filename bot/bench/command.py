@@ -17,12 +17,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bot.bench.baseline import Baseline, Told, baseline
+from bot.bench.crowd import CrowdFigures, crowd
 from bot.bench.limit import reads_per_s
 from bot.bench.options import BenchOptions
 from bot.bench.ours import LoopLag, loop_lag, tell, tell_at_once
@@ -41,6 +42,7 @@ PROMPTS = (
 )
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
 _ALONE_A_ROUND = 3
+_BUSY_PERCENT = 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Figures:
     """From the start of a process to its model being ready."""
     rounds: int
     sweep: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    queue: CrowdFigures | None = None
 
 
 @dataclass
@@ -85,25 +88,22 @@ class _Measured:
 
 async def bench(options: BenchOptions, settings: Settings) -> int:
     """Measure and print; the exit status. Raises StoryError."""
-    if min(options.users, options.tokens, options.rounds) < 1:
-        raise StoryError("--users, --tokens and --rounds are whole numbers of 1 or more.")
+    if min(options.users, options.tokens, options.rounds) < 1 or options.queue < 0:
+        raise StoryError("--users, --tokens and --rounds are whole numbers of 1 or more, --queue of 0 or more.")
     if options.model is not None and options.size != "bundled":
         raise StoryError("Name a --model or a --size, not both.")
+    _warn_if_busy()
     with _model_dir(options, settings) as model_dir, baseline(model_dir, options.size, _device(settings), SAMPLING) as theirs:
         model = describe(model_dir)
         _check_fits(options, model)
         most = max([options.users, *(SWEEP if options.sweep else ())])
-        engine = LocalEngine(
-            model_dir,
-            threads=settings.threads,
-            device=settings.device,
-            max_stories=most,
-            threads_record=model_dir / "threads.json" if options.size != "bundled" else settings.state_dir / "threads.json",
-        )
-        try:
+        async with _engine(model_dir, settings, options, most) as engine:
             figures = await _figures(options, model, engine, theirs)
-        finally:
-            await engine.close()
+        if options.queue:
+            async with _engine(model_dir, settings, options, options.users) as engine:
+                _say(f"{options.queue} in a queue")
+                queue = await crowd(engine, _request(model, options.tokens, 0), options.users, options.queue)
+            figures = replace(figures, queue=queue)
     _print(figures)
     if options.sweep:
         from bot.bench.sweep_plot import draw
@@ -113,6 +113,22 @@ async def bench(options: BenchOptions, settings: Settings) -> int:
     if options.json:
         print(json.dumps(asdict(figures)))
     return 0
+
+
+@asynccontextmanager
+async def _engine(model_dir: Path, settings: Settings, options: BenchOptions, slots: int) -> AsyncGenerator[LocalEngine]:
+    engine = LocalEngine(
+        model_dir,
+        threads=settings.threads,
+        device=settings.device,
+        max_stories=slots,
+        max_queued=max(options.users, options.queue),
+        threads_record=(settings.state_dir if options.size == "bundled" else model_dir) / "threads.json",
+    )
+    try:
+        yield engine
+    finally:
+        await engine.close()
 
 
 async def _figures(options: BenchOptions, model: ModelDescription, engine: LocalEngine, theirs: Baseline) -> Figures:
@@ -236,6 +252,14 @@ def _p95(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
 
 
+def _warn_if_busy() -> None:
+    import psutil
+
+    busy = psutil.cpu_percent(interval=1.0)
+    if busy > _BUSY_PERCENT:
+        _say(f"Something else takes {busy:.0f} % of this machine: the figures are worth little until it ends.")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -260,3 +284,13 @@ def _print(figures: Figures) -> None:
         print(f"{name:<30}{'' if theirs is None else f'{theirs:,.1f}':>12}{ours:>12,.1f}{note}")
     for step in figures.sweep:
         print(f"{step['users']:>4.0f} at once: {step['tok_per_s']:>9,.1f} tokens/s, first token p95 {step['ttft_p95_s']:.3f} s")
+    if figures.queue is not None:
+        _print_queue(figures.queue)
+
+
+def _print_queue(queue: CrowdFigures) -> None:
+    print(
+        f"{queue.stories} stories in a queue: {queue.ended} were told to the end, the longest wait was "
+        f"{queue.longest_wait_of_fair_share:.2f} of its fair share, memory went from {queue.memory_before_mb:,.0f} MB "
+        f"to {queue.memory_most_mb:,.0f} MB at most"
+    )

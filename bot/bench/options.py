@@ -25,5 +25,8 @@ class BenchOptions:
     """How often both take their turns; what is printed is of all of them together."""
     sweep: Path | None = None
     """A PNG of total tokens/s and time to first token against 1 to 64 users."""
+    queue: int = 0
+    """Ask for so many stories at once after the rounds, with a slot for each of --users: do all end, is the wait fair, does
+    memory grow?"""
     json: bool = False
     """Print one line of JSON, last on stdout."""
