@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -56,6 +56,20 @@ class Placement:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def numbers(self) -> str:
+        """Where and in which numbers."""
+        return f"{self.device} in {'bf16' if self.dtype is torch.bfloat16 else 'fp32'}"
+
+
+class _Made(NamedTuple):
+    """A forward pass."""
+
+    forward: Forward
+    numbers: str
+    """Where and in which numbers it runs."""
+    reason: str
+
 
 def load_model(
     model_dir: Path, threads: int | None, device: str, slots: int, threads_record: Path | None = None
@@ -73,10 +87,12 @@ def load_model(
     unwritable = torch.zeros(config.vocab_size, dtype=torch.bool)
     unwritable[torch.tensor(sorted(vocabulary.unwritable), dtype=torch.long)] = True
     placement = choose_placement(device)
-    forward, how = _make_forward(model_dir, tokenizer, placement, slots)
-    if threads is None and placement.device.type == "cpu" and isinstance(forward, CpuForward):
-        how = f"{how}, {choose_threads(forward, fingerprint(model_dir), threads_record)}"
-    logger.info("%s is loaded on %s", model_dir.name, how)
+    forward, how, *reasons = _make_forward(model_dir, tokenizer, placement, slots)
+    if placement.device.type == "cpu":
+        if threads is None and isinstance(forward, CpuForward):
+            reasons.append(choose_threads(forward, fingerprint(model_dir), threads_record))
+        how = f"{how}, {torch.get_num_threads()} threads"
+    logger.info("%s is loaded on %s (%s)", model_dir.name, how, "; ".join(reasons))
     return LoadedModel(config, vocabulary, unwritable, forward, str(placement.device), how)
 
 
@@ -89,16 +105,16 @@ def choose_placement(device: str) -> Placement:
     except RuntimeError as error:
         raise ModelUnavailable(f'There is no device {device!r}. Set it to "auto", "cpu" or "cuda".') from error
     if chosen.type != "cuda":
-        return Placement(chosen, torch.float32, f"{chosen} in fp32")
+        return Placement(chosen, torch.float32, "fp32 is what this device is sure to have")
     if (chosen.index or 0) >= torch.cuda.device_count():
         raise ModelUnavailable(f'The device {device!r} is not there: torch sees no such GPU. Set the device to "auto".')
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Placement(chosen, torch.bfloat16, f"{chosen} in bf16, which this GPU supports")
-    return Placement(chosen, torch.float32, f"{chosen} in fp32, as this GPU has no bf16")
+        return Placement(chosen, torch.bfloat16, "this GPU has bf16")
+    return Placement(chosen, torch.float32, "this GPU has no bf16")
 
 
-def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, slots: int) -> tuple[Forward, str]:
-    """The forward pass for a device, and where and how it runs, for the log. Raises ModelUnavailable."""
+def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, slots: int) -> _Made:
+    """The forward pass for a device. Raises ModelUnavailable."""
     shape = covered_shape(read_fields(model_dir))
     if isinstance(shape, str):
         logger.warning("%s runs on transformers' slower forward pass: %s", model_dir.name, shape)
@@ -110,22 +126,23 @@ def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, s
     return _any_forward(model_dir, placement, slots)
 
 
-def _any_forward(model_dir: Path, placement: Placement, slots: int) -> tuple[Forward, str]:
+def _any_forward(model_dir: Path, placement: Placement, slots: int) -> _Made:
     from bot.engine.any_forward import AnyForward, load_any_gpt2
 
-    return AnyForward(load_any_gpt2(model_dir, placement.device, placement.dtype), slots), placement.reason
+    forward = AnyForward(load_any_gpt2(model_dir, placement.device, placement.dtype), slots)
+    return _Made(forward, placement.numbers, f"transformers' forward pass, {placement.reason}")
 
 
-def _cpu_forward(model_dir: Path, tokenizer: Tokenizer, weights: Gpt2Weights, slots: int) -> tuple[Forward, str]:
+def _cpu_forward(model_dir: Path, tokenizer: Tokenizer, weights: Gpt2Weights, slots: int) -> _Made:
     """In int8 if that is known or found to cost no quality; it is checked once for each model."""
     if not int8_is_there():
-        return CpuForward(weights, Fp32Linear, slots), "cpu in fp32, as this processor or torch has no int8 kernel"
+        return _Made(CpuForward(weights, Fp32Linear, slots), "cpu in fp32", "this processor or torch has no int8 kernel")
     record = known_record(model_dir)
     if record is None:
         logger.info("checking what int8 costs %s, once for each model", model_dir.name)
         precise, compact = (CpuForward(weights, linear, slots) for linear in (Fp32Linear, Int8Linear))
         record = measure(model_dir, tokenizer, precise, compact)
     if record.allows:
-        return CpuForward(weights, Int8Linear, slots), f"cpu in int8 ({record})"
+        return _Made(CpuForward(weights, Int8Linear, slots), "cpu in int8", str(record))
     logger.warning("%s runs in fp32, much slower: int8 would cost too much (%s)", model_dir.name, record)
-    return CpuForward(weights, Fp32Linear, slots), f"cpu in fp32 ({record})"
+    return _Made(CpuForward(weights, Fp32Linear, slots), "cpu in fp32", str(record))

@@ -32,7 +32,7 @@ WORTH = 0.92
 
 
 def choose_threads(forward: Forward, weights: str, record: Path | None) -> str:
-    """Set torch's threads to what is fastest here for one text and for eight; the choice with its reason, for the log.
+    """Set torch's threads to what is fastest here for one text and for eight; the reason, for the log.
 
     `record` keeps it for these `weights` (a fingerprint) on this machine. What the slots held is lost.
     """
@@ -41,7 +41,7 @@ def choose_threads(forward: Forward, weights: str, record: Path | None) -> str:
     known = _read(record)
     if key in known:
         torch.set_num_threads(known[key])
-        return f"{known[key]} of {cores} threads"
+        return f"{known[key]} of {cores} threads, as before"
     numbers = sorted({*(2**n for n in range(cores.bit_length())), cores})
     times = dict.fromkeys(numbers, float("inf"))
     deadline = time.perf_counter() + BUDGET_S
@@ -55,8 +55,8 @@ def choose_threads(forward: Forward, weights: str, record: Path | None) -> str:
             best = number
     torch.set_num_threads(best)
     _write(record, known | {key: best})
-    compared = ", ".join(f"{number}: {1000 * spent:.1f} ms" for number, spent in times.items() if spent < float("inf"))
-    return f"{best} of {cores} threads" + (f" (a step of one text and one of eight with {compared})" if compared else "")
+    compared = ", ".join(f"{number} takes {1000 * spent:.1f} ms" for number, spent in times.items() if spent < float("inf"))
+    return f"{best} of {cores} threads" + (f": a step of one text and one of eight with {compared}" if compared else "")
 
 
 def _step_time_s(forward: Forward) -> float:
