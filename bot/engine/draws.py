@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bot.engine.graphed_draw import GraphedDraws
 from bot.engine.sampling import (
     ALL_TOKENS,
     NOT_FINITE,
@@ -86,7 +87,11 @@ class Draws:
     def _draw(self, mix: _Mix, logits: Tensor) -> list[int]:
         columns = self._columns(mix)
         work = self._work[: len(mix.slots)]
-        tokens: list[int] = draw(logits, self._bias, work, columns, mix.first_look, mix.asked).tolist()
+        if self._graphed is not None:
+            first = self._graphed(logits, columns, mix.first_look, mix.asked)
+        else:
+            first = draw(logits, self._bias, work, columns, mix.first_look, mix.asked)
+        tokens: list[int] = first.tolist()
         k = mix.first_look
         while again := [row for row, token in enumerate(tokens) if token == REACHES_FURTHER]:
             k *= 8
@@ -168,6 +173,7 @@ class Draws:
         self._work = workspace(self._slots, self._vocabulary, device)
         self._bias = torch.zeros(self._vocabulary).masked_fill_(self._unwritable.cpu(), -torch.inf).to(device)
         self._writable = self._vocabulary - int(self._unwritable.sum())
+        self._graphed = GraphedDraws(self._bias, spare_token(self._vocabulary)) if device.type == "cuda" else None
         self._width = 0
         self._widen(16 * _WIDTH_STEP)
 

@@ -44,6 +44,12 @@ class Gpt2Shape:
     tied: bool
     """Whether the head is the embedding, unless the file has another."""
 
+    @property
+    def product_weights(self) -> int:
+        """Weights in the matrix products of one pass, the head's among them."""
+        in_a_layer = self.n_embd * (4 * self.n_embd + 2 * self.n_inner)
+        return self.n_layer * in_a_layer + self.vocab_size * self.n_embd
+
 
 @dataclass(frozen=True)
 class Affine:

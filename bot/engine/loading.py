@@ -1,7 +1,8 @@
 """Load a plain Hugging Face directory of GPT-2, ready to run: safetensors only, no remote code, no network.
 
     cpu     our own forward pass (cpu_forward.py), in int8 where the model's loss allows it, else in fp32
-    else    transformers' forward pass (any_forward.py), as for the variants of GPT-2 that ours does not cover
+    cuda    our own (cuda_forward.py), in bf16 where the GPU has it
+    else    transformers' forward pass (any_forward.py), as for the variants of GPT-2 that ours do not cover
 
 Importing this module imports torch (2 s), so only the decode thread does; transformers (4 s more) is imported only where
 its forward pass is needed.
@@ -121,8 +122,11 @@ def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, s
         return _any_forward(model_dir, placement, slots)
     if placement.device.type == "cpu":
         return _cpu_forward(model_dir, tokenizer, read_weights(model_dir, shape), slots)
-    if placement.device.type == "cuda":  # a forward pass of its own, made from read_weights(model_dir, shape), goes here
-        return _any_forward(model_dir, placement, slots)
+    if placement.device.type == "cuda":
+        from bot.engine.cuda_forward import CudaForward
+
+        forward = CudaForward(read_weights(model_dir, shape), placement.device, placement.dtype, slots)
+        return _Made(forward, placement.numbers, placement.reason)
     return _any_forward(model_dir, placement, slots)
 
 
