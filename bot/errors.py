@@ -45,6 +45,10 @@ class EngineFailed(StoryError):
     """The model stopped in the middle of a story through a fault of its own."""
 
 
+class CannotScore(StoryError):
+    """The engine's server does not tell how likely a prompt is, so no genre can be found from it."""
+
+
 class ShuttingDown(StoryError):
     """The storyteller is closing and takes no more stories."""
 

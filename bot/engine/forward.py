@@ -33,7 +33,8 @@ class Part:
 
 class Forward(Protocol):
     """A model ready to run. Every call is checked against `n_positions` and `slots` first and raises ValueError past them:
-    on CUDA a position too far would break the process."""
+    on CUDA a position too far would break the process.
+    """
 
     @property
     def slots(self) -> int:
@@ -55,7 +56,7 @@ class Forward(Protocol):
         ...
 
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """log P(continuation | prefix) in nats for each prefix; the prefixes have the same length, one or more.
+        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length, one or more.
 
         Touches no slot.
         """

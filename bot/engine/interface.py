@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+GREEDY_BELOW = 1e-5
+"""A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -38,13 +41,15 @@ class GenerationRequest:
     max_new_tokens: int
     sampling: Sampling
     seed: int
-    """The same seed and request give the same text on the same machine, whatever else is being written."""
+    """The same seed and request give the same text on the same machine, where the engine is `repeatable`."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the text before they are said."""
 
 
 class FinishReason(StrEnum):
     """Why a text ended."""
 
-    STOP = "stop"  # the model wrote its end token
+    STOP = "stop"  # the model wrote its end token, or the text reached a stop string
     LENGTH = "length"  # max_new_tokens were written
 
 
@@ -68,6 +73,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def repeatable(self) -> bool:
+        """Whether a seed promises the same text again, whatever else is being written."""
+        ...
+
+    @property
     def n_positions(self) -> int:
         """The context of the model in tokens. A longer text goes on by forgetting its oldest part, never its prompt."""
         ...
@@ -85,7 +95,10 @@ class Engine(Protocol):
         ...
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length."""
+        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length.
+
+        Raises CannotScore where the model's probabilities can't be had.
+        """
         ...
 
     async def close(self) -> None:

@@ -46,6 +46,11 @@ class LocalEngine:
         return self._loading is not None and self._loading.done() and self._loading.exception() is None
 
     @property
+    def repeatable(self) -> bool:
+        """Each text has random numbers of its own."""
+        return True
+
+    @property
     def n_positions(self) -> int:
         """The context in tokens; known before the model is loaded. Raises ModelUnavailable for a broken config.json."""
         return self._known_config().n_positions

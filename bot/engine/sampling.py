@@ -19,10 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bot.engine.interface import Sampling
-
-GREEDY_BELOW = 1e-5
-"""A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
+from bot.engine.interface import GREEDY_BELOW, Sampling
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float | Tensor) -> Tensor:
