@@ -72,7 +72,7 @@ class Console:
                 task.uncancel()
             self._print("\n(stopped)")
         else:
-            self._print(f"({story.new_tokens} tokens, {story.tok_per_s:.0f} a second, seed {story.seed})")
+            self._print(closing_line(story))
 
     async def _lines(self) -> AsyncIterator[str]:
         """The lines as they are typed. Read in a daemon thread: one that waits for a key must not hold up the end."""
@@ -100,6 +100,13 @@ class Console:
 
     def _print(self, text: str) -> None:
         print(text, file=self._sink, flush=True)
+
+
+def closing_line(story: Story) -> str:
+    """What stands below a story: its size, its speed, and how to tell it again."""
+    seed = f"seed {story.seed}" if story.repeatable else f"seed {story.seed}, not repeatable here"
+    genre = "; genre: only the most common one" if story.genre_assumed else ""
+    return f"({story.new_tokens} tokens, {story.tok_per_s:.0f} a second, {seed}{genre})"
 
 
 def parse(text: str) -> StoryRequest:

@@ -26,8 +26,9 @@ from bot.errors import ModelUnavailable
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 5.0
-OPENING_TRIES = 12
-"""Servers that are started together with the bot still load their model: they get as many checks before the bot gives up."""
+OPENING_TRIES = 15
+OPENING_PAUSE_S = 4.0
+"""Servers that are started together with the bot still load their model: they get a minute before the bot gives up."""
 
 
 @dataclass(eq=False)
@@ -114,7 +115,7 @@ class Pool:
                 break  # they are there, and waiting changes nothing
             if attempt == 0:
                 logger.warning("No model server is ready yet; waiting. %s", self._what_is_wrong())
-            await self.pause(CHECK_EVERY_S)
+            await self.pause(OPENING_PAUSE_S)
         raise self.all_down()
 
     async def close(self) -> None:
