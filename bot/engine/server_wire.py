@@ -70,7 +70,9 @@ class Wire:
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-            connector=aiohttp.TCPConnector(limit=0),  # the engine bounds how many there are
+            # The engine bounds how many there are. Each call has a connection of its own: one that was kept may be closed by
+            # the server just then (uvicorn does it after an error), and a story is not worth less than one more handshake.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
 
     async def close(self) -> None:
