@@ -17,7 +17,7 @@ from typing import Any, cast
 from yarl import URL
 
 from bot.engine.interface import GenerationRequest, Sampling
-from bot.engine.server_answers import Busy, Down, Refused, Trouble
+from bot.engine.server_answers import Broken, Busy, Down, Refused, Trouble
 from bot.engine.server_dialects import Dialect, Vocabulary, candidates
 from bot.engine.server_prompts import PromptText
 from bot.engine.server_wire import Waits, Wire
@@ -179,7 +179,7 @@ class Pool:
             raise Down(f"{server.url} is not well ({status})")
 
     async def _greet(self, server: Server) -> None:
-        """Find the model and the dialect. Raises Trouble with what the server said to the first try."""
+        """Find the model and the dialect. Raises Trouble with what the server said to each try."""
         status, listing = await self._wire.get(f"{server.url}/v1/models")
         if status in (401, 403):
             raise Refused(status, f"it refuses ENGINE_API_KEY ({status})")
@@ -188,7 +188,7 @@ class Pool:
         models = _models(listing)
         names = [self._model] if self._model else [models[0]["id"], None] if len(models) == 1 else [None]
         mine = next((model for model in models if model["id"] == names[0]), {})
-        first: Trouble | None = None
+        refused: list[Trouble] = []
         for dialect in candidates(mine.get("owned_by")):
             for name in names:
                 try:
@@ -196,12 +196,14 @@ class Pool:
                 except (Down, Busy):
                     raise
                 except Trouble as trouble:
-                    first = first or trouble
+                    refused.append(trouble)
                     continue
                 server.dialect, server.model, server.context = dialect, name, _context(mine)
                 self._warn_of_context(server)
                 return
-        raise first or Down(f"{server.url} takes no completion")
+        reasons = "; ".join(dict.fromkeys(map(str, refused)))
+        last = refused[-1]
+        raise Refused(last.status, reasons) if isinstance(last, Refused) else Broken(reasons)
 
     def _trial_body(self, dialect: Dialect, name: str | None) -> dict[str, Any]:
         request, text, vocabulary = self._trial
