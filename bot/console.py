@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict
-from typing import TextIO
+from typing import Any, TextIO
 
 from bot.errors import ModelUnavailable, StoryError
 from bot.storyteller.interface import Storyteller
@@ -152,8 +152,16 @@ async def once(storyteller: Storyteller, request: StoryRequest, *, as_json: bool
     """One story and out; with `as_json` its JSON line and nothing else on stdout. Raises StoryError."""
     story = await stream(storyteller, request, None if as_json else sys.stdout)
     if as_json:
-        print(json.dumps(asdict(story)), flush=True)
+        print(json.dumps(_facts(story)), flush=True)
     return 0
+
+
+def _facts(story: Story) -> dict[str, Any]:
+    """All of a story; what its engine could not promise is named only then."""
+    facts = asdict(story)
+    return {
+        name: value for name, value in facts.items() if (name, value) not in (("repeatable", True), ("genre_assumed", False))
+    }
 
 
 async def genres(storyteller: Storyteller, prompts: list[str], *, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from bot.engine.interface import GenerationRequest, Sampling
 from bot.engine.server_answers import Broken, Busy, Down, Refused, Trouble
-from bot.engine.server_dialects import Dialect, Vocabulary, candidates
+from bot.engine.server_dialects import VLLM, Dialect, Vocabulary, candidates
 from bot.engine.server_prompts import PromptText
 from bot.engine.server_wire import Waits, Wire
 from bot.errors import ModelUnavailable
@@ -212,10 +212,12 @@ class Pool:
         return fields | {"prompt": prompt, "max_tokens": 1} | ({"model": name} if name else {})
 
     def _warn_of_context(self, server: Server) -> None:
-        if server.context is not None and server.context != self._n_positions:
+        """llama.cpp may say the sum of its slots' contexts, so there only a smaller one is strange."""
+        told, mine = server.context, self._n_positions
+        if told is not None and (told < mine or (told > mine and server.dialect is VLLM)):
             server.log_once(
-                f"it serves a context of {server.context} tokens, and the model in MODEL_DIR has {self._n_positions}. If it is "
-                f"the same model, start it with --max-model-len {self._n_positions}"
+                f"it serves a context of {told} tokens, and the model in MODEL_DIR has {mine}. If it is the same model, "
+                f"start it with that (vLLM: --max-model-len {mine})"
             )
 
 

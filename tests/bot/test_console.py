@@ -91,8 +91,6 @@ async def test_once_prints_the_json_line_last(capsys: pytest.CaptureFixture[str]
         "tok_per_s": 9.0,
         "finish_reason": "stop",
         "model": "m",
-        "repeatable": True,
-        "genre_assumed": False,
     }
 
 

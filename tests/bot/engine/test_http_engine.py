@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -554,3 +556,8 @@ async def test_a_trial_that_is_refused_by_all_says_why(server: CompletionsServer
     server.refuses_trials = "no completions here"
     with pytest.raises(ModelUnavailable, match="no completions here"):
         await over(server)
+
+
+def test_it_imports_no_torch() -> None:
+    code = "import sys, bot.engine.http, bot.building; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
