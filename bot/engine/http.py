@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class HttpEngine:
         self._waits = Waits()
         self._config: ModelConfig | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._opened = AsyncExitStack()
         self._wire: Wire
         self._pool: Pool
         self._text: PromptText
@@ -149,17 +150,17 @@ class HttpEngine:
         if self._loading is not None:
             loading, self._loading = self._loading, None
             await asyncio.gather(loading, return_exceptions=True)
-            await self._pool.close()
-            await self._wire.close()
+        await self._opened.aclose()
 
     async def _load(self) -> None:
+        await self._opened.aclose()  # what a load that failed has left
         config = self._known_config()
         tokenizer = await asyncio.to_thread(read_tokenizer, self._model_dir, config)
         never = ModelVocabulary(tokenizer, config.vocab_size, config.eos_ids).unwritable
         self._vocabulary = Vocabulary(tuple(sorted(config.eos_ids)), tuple(sorted(never)))
         self._text = PromptText(tokenizer)
-        if not hasattr(self, "_wire"):
-            self._wire = Wire(self._waits, self._api_key, self._silence_s)
+        self._wire = Wire(self._waits, self._api_key, self._silence_s)
+        self._opened.push_async_callback(self._wire.close)
         self._pool = Pool(
             self._urls,
             self._wire,
@@ -169,6 +170,7 @@ class HttpEngine:
             trial=(trial_request(self._text.encode("Once"), self._sampling), self._text, self._vocabulary),
             pause=self._pause,
         )
+        self._opened.push_async_callback(self._pool.close)
         await self._pool.open()
 
     @asynccontextmanager

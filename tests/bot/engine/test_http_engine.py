@@ -558,6 +558,14 @@ async def test_a_trial_that_is_refused_by_all_says_why(server: CompletionsServer
         await over(server)
 
 
+async def test_a_torn_model_directory_is_told_and_the_engine_can_be_closed(server: CompletionsServer, model_dir: Path) -> None:
+    (model_dir / "tokenizer.json").write_text("{")
+    engine = HttpEngine(server.url, model_dir)
+    with pytest.raises(ModelUnavailable, match=r"tokenizer\.json"):
+        await engine.load()
+    await engine.close()
+
+
 def test_it_imports_no_torch() -> None:
     code = "import sys, bot.engine.http, bot.building; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
