@@ -35,7 +35,23 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = Field(
         None, description="the bot's token; without one the storyteller runs in the terminal"
     )
-    model_dir: Path = Field(default_factory=default_model_dir, description="the directory of the model that tells the stories")
+    model_dir: Path = Field(
+        default_factory=default_model_dir,
+        description="the directory of the model that tells the stories; with ENGINE_URL, of its tokenizer and genres",
+    )
+    engine_url: str | None = Field(
+        None,
+        pattern=r"^\s*https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*\s*,?\s*$",
+        description="the servers that run the model instead of this machine, as http://gpu1:8000,http://gpu2:8000; "
+        "unset, the model runs here",
+    )
+    engine_model: str | None = Field(
+        None, description="the model's name on those servers; unset, they are asked, and the only one there is taken"
+    )
+    engine_api_key: SecretStr | None = Field(None, description="the key that those servers want, if they want one")
+    engine_timeout_s: float = Field(
+        60, ge=1, le=3600, description="seconds that a server may be silent, before the first word or between two"
+    )
     story_length: int = Field(
         300, ge=16, le=4096, description="new tokens of a story at most, when nobody says; 4 are about 3 words"
     )
@@ -97,7 +113,7 @@ def load_settings(**overrides: Any) -> Settings:
 def _sentence(item: Any) -> str:
     """One fault of one variable, for the host. A token is never repeated."""
     name = str(item["loc"][0])
-    value = "its value" if name == "discord_token" else repr(item["input"])
+    value = "its value" if name in ("discord_token", "engine_api_key") else repr(item["input"])
     reason = str(item["msg"]).replace("Input should", "it should").replace("String should", "it should")
     return (
         f"{name.upper()} can't be {value}: {reason}. It is {Settings.model_fields[name].description}. "

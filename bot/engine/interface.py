@@ -44,7 +44,7 @@ class GenerationRequest:
     max_new_tokens: int
     sampling: Sampling
     seed: int
-    """The same seed and request give the same text on the same machine, whatever else is being written."""
+    """The same seed and request give the same text on the same machine, where the engine is `repeatable`."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these; a beginning of one is held back until it is known not to be one."""
     user: int | str | None = None
@@ -96,6 +96,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def repeatable(self) -> bool:
+        """Whether a seed promises the same text again, whatever else is being written."""
+        ...
+
+    @property
     def n_positions(self) -> int:
         """The context of the model in tokens. A longer text goes on by forgetting its oldest part, never its prompt."""
         ...
@@ -113,7 +118,10 @@ class Engine(Protocol):
         ...
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length."""
+        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length.
+
+        Raises CannotScore where the model's probabilities can't be had.
+        """
         ...
 
     async def close(self) -> None:

@@ -59,11 +59,20 @@ class LocalEngine:
         self._thread = DecodeThread(max_queued)
         self._loading: Future[Forward] | None = None
         self._config: ModelConfig | None = None
+        self._repeatable = False
 
     @property
     def ready(self) -> bool:
         """Whether `load` has finished."""
         return self._loading is not None and self._loading.done() and self._loading.exception() is None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the model's sums are the same whatever else is in a pass: known, and promised, once it is loaded.
+
+        The random numbers never differ, as each text has its own.
+        """
+        return self._repeatable
 
     @property
     def n_positions(self) -> int:
@@ -141,6 +150,7 @@ class LocalEngine:
                 logger.exception("loading %s failed", self._model_dir)
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
+        self._repeatable = model.forward.repeatable
         return model.forward
 
     def _known_config(self) -> ModelConfig:

@@ -60,6 +60,8 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("DISCORD_API_URL", "discord.com", "DISCORD_API_URL"),
+        ("ENGINE_URL", "gpu1:8000", "as http://gpu1:8000,http://gpu2:8000"),
+        ("ENGINE_TIMEOUT_S", "0", "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_value_names_the_variable_and_what_it_may_be(
@@ -75,9 +77,15 @@ def test_a_path_is_found_from_the_clone(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_settings().model_dir == ROOT / "models" / "mine"
 
 
-def test_the_token_is_not_shown_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISCORD_TOKEN", "very.secret.token")
+@pytest.mark.parametrize("name", ["DISCORD_TOKEN", "ENGINE_API_KEY"])
+def test_a_secret_is_not_shown_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "very.secret.token")
     assert "secret.token" not in repr(load_settings())
+
+
+def test_several_servers_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_URL", "http://gpu1:8000, https://gpu2/v1")
+    assert load_settings().engine_url == "http://gpu1:8000, https://gpu2/v1"
 
 
 def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:

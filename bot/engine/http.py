@@ -1,0 +1,281 @@
+"""The engine that lets servers decode: vLLM, llama.cpp, `transformers serve` or another with OpenAI's /v1/completions.
+
+So the bot outgrows one machine: several addresses share the stories. A failure before the first word is tried again, on
+another server first; after it the text ends there, since nobody can take up where a server broke off. A text longer than the
+context goes on in a new request. The price: a seed is only a wish there, and what a server does not know of the
+sampling is left out. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bot.engine.characters import Vocabulary as ModelVocabulary
+from bot.engine.interface import FinishReason, GenerationRequest, Piece, Sampling
+from bot.engine.model_files import ModelConfig, read_config, read_tokenizer
+from bot.engine.server_answers import Chunk, Refused, Trouble
+from bot.engine.server_attempts import Attempts
+from bot.engine.server_dialects import Vocabulary
+from bot.engine.server_pool import Pool, Server, addresses, trial_request
+from bot.engine.server_prompts import MIN_ROOM, Manuscript, PromptText
+from bot.engine.server_scores import summed, to_be_scored
+from bot.engine.server_wire import Closing, Waits, Wire
+from bot.engine.stop_strings import StopStrings
+from bot.errors import CannotScore, EngineFailed, PromptTooLong, ShuttingDown
+
+logger = logging.getLogger(__name__)
+
+
+class HttpEngine:
+    """An Engine over one or more servers. Up to `max_stories` texts are in flight; more wait in their order."""
+
+    def __init__(
+        self,
+        urls: str,
+        model_dir: Path,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        silence_s: float = 60.0,
+        max_stories: int = 8,
+        sampling: Sampling | None = None,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`urls` as in ENGINE_URL; `model_dir` gives the tokenizer and the context; `silence_s` is how long a server may
+        say nothing; `sampling` is what stories will mostly ask for; `pause` is how to wait between tries.
+        """
+        self._urls = addresses(urls)
+        self._model_dir = model_dir
+        self._model = model
+        self._api_key = api_key
+        self._silence_s = silence_s
+        self._sampling = sampling or Sampling()
+        self._pause = pause
+        self._seats = asyncio.Semaphore(max_stories)
+        self._waits = Waits()
+        self._config: ModelConfig | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._opened = AsyncExitStack()
+        self._wire: Wire
+        self._pool: Pool
+        self._text: PromptText
+        self._vocabulary: Vocabulary
+
+    @property
+    def ready(self) -> bool:
+        """Whether a server has answered."""
+        loading = self._loading
+        return loading is not None and loading.done() and not loading.cancelled() and loading.exception() is None
+
+    @property
+    def repeatable(self) -> bool:
+        """The seed is sent, but batches, versions and machines of the servers decide what comes of it."""
+        return False
+
+    @property
+    def n_positions(self) -> int:
+        """The context in tokens, by the model directory. Raises ModelUnavailable for a broken config.json."""
+        return self._known_config().n_positions
+
+    async def load(self) -> None:
+        """Find a server that is up and serves the model; a second call waits for the first, after a failure it tries again.
+
+        Raises ModelUnavailable, and ShuttingDown after `close`.
+        """
+        if self._waits.closed:
+            raise _no_more_stories()
+        if self._loading is None or (self._loading.done() and not self.ready):
+            self._loading = asyncio.create_task(self._load(), name="find model servers")
+        try:
+            await asyncio.shield(self._loading)  # a caller that gives up ends no other's wait
+        except Closing:
+            raise _no_more_stories() from None
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
+        """Write one text. Closing the generator closes the connection, by which the server stops.
+
+        Raises PromptTooLong at once; ModelUnavailable when no server is up; EngineFailed when one fails in the middle or all
+        fail before it; ShuttingDown when the engine closes or has closed.
+        """
+        self._check_prompt(request)
+        await self.load()
+        begun = False
+        try:
+            async with self._seat(), aclosing(self._write(request)) as pieces:
+                async for piece in pieces:
+                    begun = begun or bool(piece.text)
+                    yield piece
+        except Closing:
+            raise (
+                ShuttingDown("The storyteller closed in the middle of this story.") if begun else _no_more_stories()
+            ) from None
+
+    async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
+        """Sum up log P(continuation | prefix) in nats for each prefix, where a server gives the probabilities of a prompt.
+
+        Raises CannotScore where none does, PromptTooLong, and what `generate` raises before its first piece.
+        """
+        if not prefixes or not continuation:
+            return [0.0] * len(prefixes)
+        if not prefixes[0] or any(len(prefix) != len(prefixes[0]) for prefix in prefixes):
+            raise ValueError("prefixes to score must have the same length, of one token or more")
+        self._check_length(len(prefixes[0]) + len(continuation), self.n_positions - 1)  # a server writes one token to it
+        await self.load()
+        attempts = Attempts(self._pool, scoring=True)
+        try:
+            while True:
+                up = [server for server in self._pool.servers if server.up]
+                if up and not any(server.scores for server in up):
+                    raise CannotScore("The model's server can't tell which genre fits a prompt. Name the genre yourself.")
+                server = await attempts.next()
+                try:
+                    scores = await self._scores(server, prefixes, continuation)
+                except Trouble as trouble:
+                    attempts.failed(server, trouble)
+                else:
+                    if scores is not None:
+                        return scores
+        except Closing:
+            raise _no_more_stories() from None
+
+    async def close(self) -> None:
+        """End the texts in flight with ShuttingDown, and close all connections."""
+        self._waits.close()
+        if self._loading is not None:
+            loading, self._loading = self._loading, None
+            await asyncio.gather(loading, return_exceptions=True)
+        await self._opened.aclose()
+
+    async def _load(self) -> None:
+        await self._opened.aclose()  # what a load that failed has left
+        config = self._known_config()
+        tokenizer = await asyncio.to_thread(read_tokenizer, self._model_dir, config)
+        never = ModelVocabulary(tokenizer, config.vocab_size, config.eos_ids).unwritable
+        self._vocabulary = Vocabulary(tuple(sorted(config.eos_ids)), tuple(sorted(never)))
+        self._text = PromptText(tokenizer)
+        self._wire = Wire(self._waits, self._api_key, self._silence_s)
+        self._opened.push_async_callback(self._wire.close)
+        self._pool = Pool(
+            self._urls,
+            self._wire,
+            self._waits,
+            model=self._model,
+            n_positions=config.n_positions,
+            trial=(trial_request(self._text.encode("Once"), self._sampling), self._text, self._vocabulary),
+            pause=self._pause,
+        )
+        self._opened.push_async_callback(self._pool.close)
+        await self._pool.open()
+
+    @asynccontextmanager
+    async def _seat(self) -> AsyncGenerator[None, None]:
+        await self._waits.within(None, self._seats.acquire)
+        try:
+            yield
+        finally:
+            self._seats.release()
+
+    async def _write(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
+        """Request after request, until the text is over."""
+        script, stops = Manuscript(request, self._text), StopStrings(request.stop)
+        while True:
+            last = Chunk("")
+            async with aclosing(self._part(request, script)) as chunks:
+                async for chunk in chunks:
+                    text = stops.feed(chunk.text)
+                    script.add(chunk.text)
+                    if stops.hit:
+                        yield Piece(text, script.tokens, FinishReason.STOP)
+                        return
+                    if chunk.finish is not None:
+                        last = replace(chunk, text=text)
+                    elif text:
+                        yield Piece(text, script.tokens)
+            by_end_token = last.finish != "length" and last.stopped_by is None
+            if last.completion_tokens is not None:
+                script.count(max(0, last.completion_tokens - (1 if by_end_token else 0)))  # servers count the end token
+            grown = script.end_part()
+            if last.finish == "length" and grown and not script.complete:
+                yield Piece(last.text, script.tokens)
+                continue
+            reason = FinishReason.LENGTH if last.finish == "length" else FinishReason.STOP
+            yield Piece(last.text + stops.flush(), script.tokens, reason)
+            return
+
+    async def _part(self, request: GenerationRequest, script: Manuscript) -> AsyncGenerator[Chunk, None]:
+        """One request, tried again as long as it has not said a word."""
+        attempts = Attempts(self._pool)
+        while True:
+            server = await attempts.next()
+            body, begun = self._body(server, request, script), False
+            with server.busy():
+                try:
+                    async with aclosing(self._wire.complete(f"{server.url}/v1/completions", body)) as chunks:
+                        async for chunk in chunks:
+                            begun = begun or bool(chunk.text)
+                            yield chunk
+                        return
+                except Trouble as trouble:
+                    if begun:
+                        logger.warning("A text broke off in the middle, as %s", trouble)
+                        raise EngineFailed(
+                            "The model server broke off in the middle of this story. Try again; the host's log says why."
+                        ) from trouble
+                    attempts.failed(server, trouble)
+
+    def _body(self, server: Server, request: GenerationRequest, script: Manuscript) -> dict[str, Any]:
+        dialect = server.dialect
+        if dialect is None:
+            raise RuntimeError(f"{server} was never greeted")
+        for name in dialect.missing(request.sampling):
+            server.log_once(f"{dialect.name} has no {name}; stories go without it")
+        ids, room = script.to_go_on_from(min(self.n_positions, server.context or self.n_positions))
+        prompt = ids if dialect.takes_ids else self._text.written(ids)
+        body = {"prompt": prompt, "max_tokens": room} | dialect.fields(request, self._vocabulary)
+        return body | ({"model": server.model} if server.model else {})
+
+    async def _scores(
+        self, server: Server, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]
+    ) -> list[float] | None:
+        """None from a server that does not tell; it is not asked again."""
+        dialect = server.dialect
+        if dialect is None or dialect.scoring is None:
+            return None
+        body = to_be_scored(dialect.scoring, prefixes, continuation) | ({"model": server.model} if server.model else {})
+        scores = None
+        with server.busy(), suppress(Refused):
+            answer = await self._wire.post(f"{server.url}/v1/completions", body)
+            scores = summed(dialect.scoring, answer, prefixes, continuation)
+        if scores is None:
+            server.log_once("it does not tell how likely a prompt is, so genres can't be found by it")
+            server.dialect = replace(dialect, scoring=None)
+        return scores
+
+    def _known_config(self) -> ModelConfig:
+        if self._config is None:
+            self._config = read_config(self._model_dir)
+        return self._config
+
+    def _check_prompt(self, request: GenerationRequest) -> None:
+        if not request.prompt_ids or request.max_new_tokens < 1:
+            raise ValueError("a text needs a prompt of one token or more, and one token or more to write")
+        self._check_length(len(request.prompt_ids), self.n_positions - MIN_ROOM)
+        size = self._known_config().vocab_size
+        if not all(0 <= token < size for token in request.prompt_ids):
+            raise ValueError(f"a token is outside the vocabulary of {size}")
+
+    @staticmethod
+    def _check_length(tokens: int, limit: int) -> None:
+        if tokens > limit:
+            raise PromptTooLong(f"That prompt has {tokens} tokens; this model reads {limit}. Try a shorter one.")
+
+
+def _no_more_stories() -> ShuttingDown:
+    """For whoever has not a word yet."""
+    return ShuttingDown("The storyteller is closing and takes no more stories. Try again in a few minutes.")
