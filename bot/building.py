@@ -40,5 +40,6 @@ def build_engine(settings: Settings, model: ModelDescription, on_broken: Callabl
         api_key=settings.engine_api_key.get_secret_value() if settings.engine_api_key else None,
         silence_s=settings.engine_timeout_s,
         max_stories=settings.max_stories,
+        max_queued=settings.max_queued,
         sampling=model.sampling,
     )

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bot.engine.before_writing import check_request, check_score, closed_before, closed_within
 from bot.engine.characters import Vocabulary as ModelVocabulary
 from bot.engine.interface import FinishReason, GenerationRequest, Piece, Sampling
 from bot.engine.model_files import ModelConfig, read_config, read_tokenizer
@@ -23,17 +24,18 @@ from bot.engine.server_answers import Chunk, Refused, Trouble
 from bot.engine.server_attempts import Attempts
 from bot.engine.server_dialects import Vocabulary
 from bot.engine.server_pool import Pool, Server, addresses, trial_request
-from bot.engine.server_prompts import MIN_ROOM, Manuscript, PromptText
+from bot.engine.server_prompts import Manuscript, PromptText
 from bot.engine.server_scores import summed, to_be_scored
+from bot.engine.server_seats import Seats
 from bot.engine.server_wire import Closing, Waits, Wire
 from bot.engine.stop_strings import StopStrings
-from bot.errors import CannotScore, EngineFailed, PromptTooLong, ShuttingDown
+from bot.errors import CannotScore, EngineFailed
 
 logger = logging.getLogger(__name__)
 
 
 class HttpEngine:
-    """An Engine over one or more servers. Up to `max_stories` texts are in flight; more wait in their order."""
+    """An Engine over one or more servers. Up to `max_stories` texts are there at once; up to `max_queued` more wait here."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class HttpEngine:
         api_key: str | None = None,
         silence_s: float = 60.0,
         max_stories: int = 8,
+        max_queued: int = 200,
         sampling: Sampling | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -57,8 +60,8 @@ class HttpEngine:
         self._silence_s = silence_s
         self._sampling = sampling or Sampling()
         self._pause = pause
-        self._seats = asyncio.Semaphore(max_stories)
         self._waits = Waits()
+        self._seats = Seats(max_stories, max_queued, self._waits)
         self._config: ModelConfig | None = None
         self._loading: asyncio.Task[None] | None = None
         self._opened = AsyncExitStack()
@@ -89,32 +92,34 @@ class HttpEngine:
         Raises ModelUnavailable, and ShuttingDown after `close`.
         """
         if self._waits.closed:
-            raise _no_more_stories()
+            raise closed_before()
         if self._loading is None or (self._loading.done() and not self.ready):
             self._loading = asyncio.create_task(self._load(), name="find model servers")
         try:
             await asyncio.shield(self._loading)  # a caller that gives up ends no other's wait
         except Closing:
-            raise _no_more_stories() from None
+            raise closed_before() from None
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Write one text. Closing the generator closes the connection, by which the server stops.
 
-        Raises PromptTooLong at once; ModelUnavailable when no server is up; EngineFailed when one fails in the middle or all
-        fail before it; ShuttingDown when the engine closes or has closed.
+        Raises PromptTooLong and QueueFull at once; ModelUnavailable when no server is up; EngineFailed when one fails in the
+        middle or all fail before it; ShuttingDown when the engine closes or has closed.
         """
-        self._check_prompt(request)
+        check_request(request, self._known_config())
         await self.load()
         begun = False
         try:
-            async with self._seat(), aclosing(self._write(request)) as pieces:
-                async for piece in pieces:
-                    begun = begun or bool(piece.text)
-                    yield piece
+            with self._seats.ask(request) as seat:
+                async with aclosing(seat.places()) as places:
+                    async for place in places:
+                        yield Piece("", 0, waiting=place)
+                async with aclosing(self._write(request)) as pieces:
+                    async for piece in pieces:
+                        begun = begun or bool(piece.text)
+                        yield piece
         except Closing:
-            raise (
-                ShuttingDown("The storyteller closed in the middle of this story.") if begun else _no_more_stories()
-            ) from None
+            raise (closed_within() if begun else closed_before()) from None
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
         """Sum up log P(continuation | prefix) in nats for each prefix, where a server gives the probabilities of a prompt.
@@ -123,9 +128,7 @@ class HttpEngine:
         """
         if not prefixes or not continuation:
             return [0.0] * len(prefixes)
-        if not prefixes[0] or any(len(prefix) != len(prefixes[0]) for prefix in prefixes):
-            raise ValueError("prefixes to score must have the same length, of one token or more")
-        self._check_length(len(prefixes[0]) + len(continuation), self.n_positions - 1)  # a server writes one token to it
+        check_score(prefixes, continuation, self._known_config(), kept_free=1)  # a server writes one token to it
         await self.load()
         attempts = Attempts(self._pool, scoring=True)
         try:
@@ -142,7 +145,7 @@ class HttpEngine:
                     if scores is not None:
                         return scores
         except Closing:
-            raise _no_more_stories() from None
+            raise closed_before() from None
 
     async def close(self) -> None:
         """End the texts in flight with ShuttingDown, and close all connections."""
@@ -172,14 +175,6 @@ class HttpEngine:
         )
         self._opened.push_async_callback(self._pool.close)
         await self._pool.open()
-
-    @asynccontextmanager
-    async def _seat(self) -> AsyncGenerator[None, None]:
-        await self._waits.within(None, self._seats.acquire)
-        try:
-            yield
-        finally:
-            self._seats.release()
 
     async def _write(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Request after request, until the text is over."""
@@ -261,21 +256,3 @@ class HttpEngine:
         if self._config is None:
             self._config = read_config(self._model_dir)
         return self._config
-
-    def _check_prompt(self, request: GenerationRequest) -> None:
-        if not request.prompt_ids or request.max_new_tokens < 1:
-            raise ValueError("a text needs a prompt of one token or more, and one token or more to write")
-        self._check_length(len(request.prompt_ids), self.n_positions - MIN_ROOM)
-        size = self._known_config().vocab_size
-        if not all(0 <= token < size for token in request.prompt_ids):
-            raise ValueError(f"a token is outside the vocabulary of {size}")
-
-    @staticmethod
-    def _check_length(tokens: int, limit: int) -> None:
-        if tokens > limit:
-            raise PromptTooLong(f"That prompt has {tokens} tokens; this model reads {limit}. Try a shorter one.")
-
-
-def _no_more_stories() -> ShuttingDown:
-    """For whoever has not a word yet."""
-    return ShuttingDown("The storyteller is closing and takes no more stories. Try again in a few minutes.")

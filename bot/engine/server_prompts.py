@@ -11,11 +11,8 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from bot.engine.before_writing import MIN_ROOM, check_length
 from bot.engine.interface import GenerationRequest
-from bot.errors import PromptTooLong
-
-MIN_ROOM = 16
-"""Positions that a prompt must leave free, as in the local engine."""
 
 
 class PromptText:
@@ -109,10 +106,7 @@ class Manuscript:
         The prompt and the newest half of what fits beside it, as in the local engine. Raises PromptTooLong.
         """
         prompt = self._request.prompt_ids
-        if len(prompt) > context - MIN_ROOM:
-            raise PromptTooLong(
-                f"That prompt has {len(prompt)} tokens; this model reads {context - MIN_ROOM}. Try a shorter one."
-            )
+        check_length(len(prompt), context - MIN_ROOM)
         left = self._request.max_new_tokens - self.tokens
         ids = [*prompt, *self._prompt.encode("".join(self._text))]
         if context - len(ids) < min(left, MIN_ROOM):

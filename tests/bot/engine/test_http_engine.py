@@ -18,11 +18,11 @@ from tiny_gpt2 import END, TAGS, read
 from tokenizers import Tokenizer
 
 from bot.engine import server_wire
+from bot.engine.before_writing import MIN_ROOM
 from bot.engine.http import HttpEngine
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Sampling
 from bot.engine.server_attempts import FIRST_PAUSE_S, TRIES
 from bot.engine.server_pool import CHECK_EVERY_S, OPENING_PAUSE_S
-from bot.engine.server_prompts import MIN_ROOM
 from bot.errors import CannotScore, EngineFailed, ModelUnavailable, PromptTooLong, ShuttingDown
 
 Make = Callable[..., GenerationRequest]
@@ -383,7 +383,7 @@ async def test_close_ends_those_who_read_those_who_wait_and_those_who_score(
     pieces = engine.generate(request_for())
     await anext(pieces)
     waiting = asyncio.create_task(read(engine, request_for()))
-    while not engine._seats._waiters:  # noqa: ASYNC110 - there is no event to wait for inside the engine
+    while not engine._seats._line:  # noqa: ASYNC110 - there is no event to wait for inside the engine
         await asyncio.sleep(0)
     await engine.close()
     with pytest.raises(ShuttingDown, match="in the middle"):

@@ -18,12 +18,13 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from bot.engine import cpu_forward, loading, reader
+from bot.engine.before_writing import MIN_ROOM
 from bot.engine.characters import Vocabulary
 from bot.engine.cpu_forward import CpuForward
 from bot.engine.forward import Part
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Sampling
 from bot.engine.loading import LoadedModel
-from bot.engine.local import MIN_ROOM, LocalEngine
+from bot.engine.local import LocalEngine
 from bot.engine.reader import Reader
 from bot.engine.scheduler import Scheduler
 from bot.engine.text_draws import TextDraws
