@@ -5,7 +5,9 @@
 | vLLM                        | token ids | top_k, min_p, repetition_penalty, logit_bias          | prompt_logprobs   |
 | llama.cpp                   | token ids | top_k, min_p, repeat_penalty, logit_bias              | no (`echo` raises)|
 | transformers serve 5.23     | text      | all of `generate`, as JSON in `generation_config`     | no (ignored)      |
-| others, OpenAI's form       | ids, text | logit_bias                                            | by `echo`, if ids |
+| others, OpenAI's form       | ids, text | logit_bias, if ids                                    | by `echo`, if ids |
+
+A logit_bias bans single tokens, so banned words of several are banned by transformers serve only.
 
 Sources: vllm/entrypoints/openai/completion/protocol.py; llama.cpp tools/server/server-common.cpp and server-task.cpp;
 transformers/cli/serving/completion.py and utils.py, which answers 422 to any field that it does not know.
@@ -47,9 +49,15 @@ class Dialect:
     owner: str | None = None
     """What /v1/models says in `owned_by`."""
 
+    bans_words: bool = False
+    """Whether it bans words of several tokens, too."""
+
     def missing(self, sampling: Sampling) -> list[str]:
         """What of this sampling it does not do."""
-        return [name for name in self.lacks if getattr(sampling, name) != getattr(Sampling(), name)]
+        missing = [name for name in self.lacks if getattr(sampling, name) != getattr(Sampling(), name)]
+        if not self.bans_words and any(len(word) > 1 for word in sampling.banned_ids):
+            missing.append("ban on words of several tokens")
+        return missing
 
 
 def _openai(request: GenerationRequest, _: Vocabulary) -> Fields:
@@ -61,7 +69,7 @@ def _openai(request: GenerationRequest, _: Vocabulary) -> Fields:
 
 
 def _openai_with_bias(request: GenerationRequest, vocabulary: Vocabulary) -> Fields:
-    bias = {str(token): -100 for token in vocabulary.never[:300]}  # the most that OpenAI takes
+    bias = {str(token): -100 for token in _banned(request, vocabulary)[:300]}  # the most that OpenAI takes
     return _openai(request, vocabulary) | ({"logit_bias": bias} if bias else {})
 
 
@@ -69,7 +77,8 @@ def _vllm(request: GenerationRequest, vocabulary: Vocabulary) -> Fields:
     sampling = request.sampling
     return _openai_with_bias(request, vocabulary) | {
         "stop": list(request.stop),
-        "top_k": sampling.top_k,  # each is said even when off: a server's own defaults come from generation_config.json
+        # each is said even when off, as a server's own defaults come from generation_config.json
+        "top_k": sampling.top_k or -1,  # older versions refuse 0
         "min_p": sampling.min_p,
         "repetition_penalty": sampling.repetition_penalty,
         "stream_options": {"include_usage": True},
@@ -85,7 +94,7 @@ def _llama_cpp(request: GenerationRequest, vocabulary: Vocabulary) -> Fields:
         "min_p": sampling.min_p,
         "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": -1,
-        "logit_bias": [[token, False] for token in vocabulary.never],
+        "logit_bias": [[token, False] for token in _banned(request, vocabulary)],
         "stream_options": {"include_usage": True},
     }
 
@@ -102,6 +111,7 @@ def _transformers(request: GenerationRequest, vocabulary: Vocabulary) -> Fields:
         "eos_token_id": list(vocabulary.eos_ids) or None,
         "pad_token_id": next(iter(vocabulary.eos_ids), 0),
         "suppress_tokens": list(vocabulary.never) or None,
+        "bad_words_ids": [list(word) for word in sampling.banned_ids if word] or None,
     }
     if not greedy:
         config |= {
@@ -115,6 +125,11 @@ def _transformers(request: GenerationRequest, vocabulary: Vocabulary) -> Fields:
     return fields | ({"stop": list(request.stop)} if request.stop else {})
 
 
+def _banned(request: GenerationRequest, vocabulary: Vocabulary) -> list[int]:
+    """The single tokens that must not be written."""
+    return [*vocabulary.never, *(word[0] for word in request.sampling.banned_ids if len(word) == 1)]
+
+
 def _temperature(sampling: Sampling) -> float:
     return 0.0 if sampling.temperature < GREEDY_BELOW else sampling.temperature
 
@@ -124,9 +139,9 @@ _OPENAI_LACKS = ("top_k", "min_p", "repetition_penalty", "no_repeat_ngram")
 
 VLLM = Dialect("vLLM", True, _vllm, _NO_NGRAMS, "prompt_logprobs", "vllm")
 LLAMA_CPP = Dialect("llama.cpp", True, _llama_cpp, _NO_NGRAMS, None, "llamacpp")
-TRANSFORMERS = Dialect("transformers serve", False, _transformers, ())
+TRANSFORMERS = Dialect("transformers serve", False, _transformers, (), bans_words=True)
 OPENAI = Dialect("OpenAI's completions", True, _openai_with_bias, _OPENAI_LACKS, "echo")
-OPENAI_TEXT = Dialect("OpenAI's completions, by text", False, _openai, _OPENAI_LACKS)
+OPENAI_TEXT = Dialect("OpenAI's completions, by text", False, _openai, (*_OPENAI_LACKS, "banned_ids"))
 
 
 def candidates(owner: str | None) -> list[Dialect]:

@@ -481,6 +481,27 @@ async def test_vllm_gets_token_ids_and_all_that_it_knows(
     ]
 
 
+async def test_what_is_off_is_said_in_words_that_old_versions_of_vllm_take(
+    server: CompletionsServer, over: Open, request_for: Make
+) -> None:
+    await read(await over(server), request_for(new=1))
+    assert (server.bodies[0]["top_k"], server.bodies[0]["min_p"], server.bodies[0]["repetition_penalty"]) == (-1, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("owner", ["vllm", "llamacpp", "somebody"])
+async def test_single_tokens_are_banned_and_longer_words_named_once_in_the_log(
+    over: Open, request_for: Make, caplog: pytest.LogCaptureFixture, owner: str
+) -> None:
+    async with CompletionsServer(owner) as server:
+        engine = await over(server)
+        for _ in range(2):
+            await read(engine, request_for(new=1, banned_ids=((20,), (21, 22))))
+        bias = {int(token): value for token, value in dict(server.bodies[0]["logit_bias"]).items()}
+        assert bias[20] == (False if owner == "llamacpp" else -100)
+        assert not {21, 22} & set(bias)
+        assert caplog.text.count("has no ban on words of several tokens; stories go without it") == 1
+
+
 async def test_llama_cpp_gets_its_own_words(over: Open, request_for: Make) -> None:
     async with CompletionsServer("llamacpp") as server:
         request = request_for(new=5, seed=2**40, repetition_penalty=1.2)
@@ -498,7 +519,8 @@ async def test_transformers_serve_gets_text_and_a_generation_config(
     async with CompletionsServer("transformers") as server:
         server.lists_models = False
         engine = await over(server, sampling=Sampling(temperature=0.5, no_repeat_ngram=6))
-        await read(engine, request_for("[FANTASY] a castle", new=5, temperature=0.8, no_repeat_ngram=6, top_k=7))
+        drawn = {"temperature": 0.8, "no_repeat_ngram": 6, "top_k": 7, "banned_ids": ((20,), (21, 22))}
+        await read(engine, request_for("[FANTASY] a castle", new=5, **drawn))
         assert 'no_repeat_ngram_size": 0' in server.trials[0]["generation_config"]
         body = server.bodies[0]
         assert body["prompt"] == "[FANTASY] a castle"
@@ -507,6 +529,7 @@ async def test_transformers_serve_gets_text_and_a_generation_config(
         assert (config["temperature"], config["no_repeat_ngram_size"], config["top_k"]) == (0.8, 6, 7)
         assert config["eos_token_id"] == [tokenizer.token_to_id(END)]
         assert tokenizer.token_to_id(TAGS[0]) in config["suppress_tokens"]
+        assert config["bad_words_ids"] == [[20], [21, 22]]
 
 
 async def test_a_long_text_goes_on_by_text_too(over: Open, request_for: Make, tokenizer: Tokenizer) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
@@ -134,6 +135,15 @@ async def test_a_stop_string_ends_it(engine: HttpEngine, model: ModelDescription
     text = await read(engine, replace(request, stop=(stop,)))
     assert text.text == whole[: whole.index(stop)]
     assert text.finish_reason is FinishReason.STOP
+
+
+async def test_a_banned_word_of_several_tokens_is_not_written(engine: HttpEngine, model: ModelDescription) -> None:
+    whole = (await read(engine, request_for(model, **GREEDY))).text
+    word = model.codec.encode_text(whole)[3:5]
+    request = request_for(model, **GREEDY)
+    text = await read(engine, replace(request, sampling=replace(request.sampling, banned_ids=(tuple(word),))))
+    assert text.text != whole
+    assert not [pair for pair in pairwise(model.codec.encode_text(text.text)) if list(pair) == word]
 
 
 async def test_it_can_not_score(engine: HttpEngine) -> None:
