@@ -73,8 +73,8 @@ class Manuscript:
 
     @property
     def tokens(self) -> int:
-        """Tokens written so far, by the server's count where it gave one, else by our tokenizer's."""
-        return self._settled + self._part
+        """Tokens written so far, by the server's count where it gave one, else by our tokenizer's, which may find too many."""
+        return min(self._settled + self._part, self._request.max_new_tokens)
 
     @property
     def complete(self) -> bool:

@@ -1,7 +1,7 @@
 """A server of completions on loopback that does what a test tells it to, faults above all.
 
 Like the real ones it lists a model, has /health, and refuses what its kind does not take. Each streamed completion takes the
-next answer of `answers`; without one it writes `max_tokens` times WORD.
+next answer of `answers`; without one it writes `max_tokens` of `words`, by default each time WORD.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any, Self
 
 from aiohttp import web
@@ -41,7 +42,9 @@ class CompletionsServer:
         self.health = 200
         self.refuses_trials: str | None = None
         self.lists_models = True
-        self.logprob: Callable[[int], float] | None = None
+        self.logprob: Callable[[Sequence[int]], float] | None = None
+        """Of the last of these tokens, after the others."""
+        self.words: Callable[[dict[str, Any]], Iterator[str]] = lambda _body: repeat(WORD)
         self.answers: deque[Answer] = deque()
         self.bodies: list[dict[str, Any]] = []
         """The streamed completions that were asked for."""
@@ -136,20 +139,25 @@ class CompletionsServer:
         self.scored.append(body)
         choices: list[dict[str, Any]] = []
         for index, ids in enumerate(body["prompt"]):
+            logprobs = [self.logprob(ids[:end]) for end in range(2, len(ids) + 1)] if self.logprob else []
             if self.logprob is None:
                 choices.append({"index": index, "text": ""})
             elif "echo" in body:
-                choices.append({"index": index, "logprobs": {"token_logprobs": [None, *map(self.logprob, ids[1:]), -1.0]}})
+                choices.append({"index": index, "logprobs": {"token_logprobs": [None, *logprobs, -1.0]}})
             else:
-                told = [{str(token): {"logprob": self.logprob(token)}, "1": {"logprob": -0.1}} for token in ids[1:]]
+                told = [
+                    {str(token): {"logprob": logprob}, "1": {"logprob": -0.1}}
+                    for token, logprob in zip(ids[1:], logprobs, strict=True)
+                ]
                 choices.append({"index": index, "prompt_logprobs": [None, *told]})
         return web.json_response({"choices": choices[::-1]})
 
     async def _story(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if len(body["prompt"]) + body["max_tokens"] > self.context and isinstance(body["prompt"], list):
             raise web.HTTPBadRequest(text='{"error": {"message": "too long"}}')
-        words = body["max_tokens"]
-        return await sends(*[event(WORD)] * words, event("", "length"), event("", usage=words), DONE)(request, body)
+        count = body["max_tokens"]
+        words = map(event, islice(self.words(body), count))
+        return await sends(*words, event("", "length"), event("", usage=count), DONE)(request, body)
 
 
 def sends(*parts: bytes | asyncio.Event, closes: bool = False) -> Answer:
