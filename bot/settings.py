@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,7 +42,6 @@ class Settings(BaseSettings):
     )
     engine_url: str | None = Field(
         None,
-        pattern=r"^\s*https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*\s*,?\s*$",
         description="the servers that run the model instead of this machine, as http://gpu1:8000,http://gpu2:8000; "
         "unset, the model runs here",
     )
@@ -82,6 +82,16 @@ class Settings(BaseSettings):
     def _from_the_clone(cls, path: Path) -> Path:
         return ROOT / path.expanduser()
 
+    @field_validator("engine_url")
+    @classmethod
+    def _each_an_address(cls, urls: str | None) -> str | None:
+        addresses = [url.strip() for url in (urls or "").split(",") if url.strip()]
+        for address in addresses:
+            _check_address(address)
+        if urls is not None and not addresses:
+            raise ValueError(_ADDRESSES)
+        return urls
+
     @field_validator("log_level", "device", mode="before")
     @classmethod
     def _any_case(cls, value: Any, info: Any) -> Any:
@@ -110,11 +120,26 @@ def load_settings(**overrides: Any) -> Settings:
         raise BadSetting(f"The file {file} can't be read ({error}): save it as UTF-8 text.") from None
 
 
+_ADDRESSES = "it should be addresses with http:// or https:// and a comma between them"
+
+
+def _check_address(url: str) -> None:
+    """Raises ValueError for what no request can be sent to."""
+    parts = urlsplit(url)  # itself raises it for half an IPv6 address, `.port` for what is no port, "idna" for no host's name
+    if parts.username is not None:
+        raise ValueError("a name and password have no place in it; a key is ENGINE_API_KEY")
+    if " " in url or parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(_ADDRESSES)
+    parts.hostname.encode("idna")
+
+
 def _sentence(item: Any) -> str:
     """One fault of one variable, for the host. A token is never repeated."""
     name = str(item["loc"][0])
-    value = "its value" if name in ("discord_token", "engine_api_key") else repr(item["input"])
+    secret = name in ("discord_token", "engine_api_key") or (name == "engine_url" and "@" in str(item["input"]))
+    value = "its value" if secret else repr(item["input"])
     reason = str(item["msg"]).replace("Input should", "it should").replace("String should", "it should")
+    reason = reason.removeprefix("Value error, ")
     return (
         f"{name.upper()} can't be {value}: {reason}. It is {Settings.model_fields[name].description}. "
         "Change it in .env or the environment."
