@@ -9,19 +9,18 @@ sampling is left out. Nothing here imports torch.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bot.engine.before_writing import check_request, check_score, closed_before, closed_within
+from bot.engine.before_writing import check_length, check_request, check_score, closed_before, closed_within
 from bot.engine.characters import Vocabulary as ModelVocabulary
 from bot.engine.interface import FinishReason, GenerationRequest, Piece, Sampling
 from bot.engine.model_files import ModelConfig, read_config, read_tokenizer
 from bot.engine.server_answers import Chunk, Refused, Trouble
-from bot.engine.server_attempts import Attempts
+from bot.engine.server_attempts import Attempts, broke_off
 from bot.engine.server_dialects import Vocabulary
 from bot.engine.server_pool import Pool, Server, addresses, trial_request
 from bot.engine.server_prompts import Manuscript, PromptText
@@ -29,9 +28,7 @@ from bot.engine.server_scores import summed, to_be_scored
 from bot.engine.server_seats import Seats
 from bot.engine.server_wire import Closing, Waits, Wire
 from bot.engine.stop_strings import StopStrings
-from bot.errors import CannotScore, EngineFailed
-
-logger = logging.getLogger(__name__)
+from bot.errors import ModelUnavailable
 
 
 class HttpEngine:
@@ -120,6 +117,10 @@ class HttpEngine:
                         yield piece
         except Closing:
             raise (closed_within() if begun else closed_before()) from None
+        except ModelUnavailable as error:  # a long text that no server can go on with
+            if begun:
+                raise broke_off() from error
+            raise
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
         """Sum up log P(continuation | prefix) in nats for each prefix, where a server gives the probabilities of a prompt.
@@ -133,9 +134,6 @@ class HttpEngine:
         attempts = Attempts(self._pool, scoring=True)
         try:
             while True:
-                up = [server for server in self._pool.servers if server.up]
-                if up and not any(server.scores for server in up):
-                    raise CannotScore("The model's server can't tell which genre fits a prompt. Name the genre yourself.")
                 server = await attempts.next()
                 try:
                     scores = await self._scores(server, prefixes, continuation)
@@ -217,12 +215,7 @@ class HttpEngine:
                             yield chunk
                         return
                 except Trouble as trouble:
-                    if begun:
-                        logger.warning("A text broke off in the middle, as %s", trouble)
-                        raise EngineFailed(
-                            "The model server broke off in the middle of this story. Try again; the host's log says why."
-                        ) from trouble
-                    attempts.failed(server, trouble)
+                    attempts.failed(server, trouble, begun=begun)
 
     def _body(self, server: Server, request: GenerationRequest, script: Manuscript) -> dict[str, Any]:
         dialect = server.dialect
@@ -242,6 +235,8 @@ class HttpEngine:
         dialect = server.dialect
         if dialect is None or dialect.scoring is None:
             return None
+        if server.context is not None:
+            check_length(len(prefixes[0]) + len(continuation), server.context - 1)
         body = to_be_scored(dialect.scoring, prefixes, continuation) | ({"model": server.model} if server.model else {})
         scores = None
         with server.busy(), suppress(Refused):

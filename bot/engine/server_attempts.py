@@ -28,23 +28,29 @@ class Attempts:
         self._pause_s = 0.0
 
     async def next(self) -> Server:
-        """The server to ask now. Raises ModelUnavailable when none is up."""
+        """The server to ask now. Raises ModelUnavailable when none is up, and CannotScore when those that are can't."""
         server = self._pool.pick(self._failed, scoring=self._scoring)
-        if server is None or server in self._failed:
-            if self._failed:
-                await self._pool.pause(self._pause_s)
-                self._failed.clear()
-            await self._pool.check()  # what was down a moment ago may be back
-            server = self._pool.pick(self._failed, scoring=self._scoring)
+        if server is not None and server not in self._failed:
+            return server
+        if self._failed:
+            await self._pool.pause(self._pause_s)
+            self._failed.clear()
+        elif self._pool.some_up:
+            raise self._pool.none_fit()
+        await self._pool.check()  # what was down a moment ago may be back
+        server = self._pool.pick(self._failed, scoring=self._scoring)
         if server is None:
-            raise self._pool.all_down()
+            raise self._pool.none_fit()
         return server
 
-    def failed(self, server: Server, trouble: Trouble) -> None:
-        """Take note, or raise the sentence that ends it."""
+    def failed(self, server: Server, trouble: Trouble, *, begun: bool = False) -> None:
+        """Take note, or raise the sentence that ends it, as for one that has words already."""
         self._count += 1
         if isinstance(trouble, Down):
             self._pool.mark_down(server, trouble)
+        if begun:
+            logger.warning("A text broke off in the middle, as %s", trouble)
+            raise broke_off() from trouble
         if isinstance(trouble, Refused) or self._count >= TRIES:
             logger.error("A request to %s failed: %s", server, trouble)
             raise _sentence(trouble) from trouble
@@ -53,6 +59,11 @@ class Attempts:
         asked_s = trouble.retry_after_s if isinstance(trouble, Busy) else None
         jittered_s = FIRST_PAUSE_S * 2 ** (self._count - 1) * random.uniform(0.5, 1.0)
         self._pause_s = max(jittered_s, asked_s or 0.0)
+
+
+def broke_off() -> EngineFailed:
+    """For whoever has words already."""
+    return EngineFailed("The model server broke off in the middle of this story. Try again; the host's log says why.")
 
 
 def _sentence(trouble: Trouble) -> StoryError:

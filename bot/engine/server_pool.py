@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from yarl import URL
-
 from bot.engine.interface import GenerationRequest, Sampling
 from bot.engine.server_answers import Broken, Busy, Down, Refused, Trouble
 from bot.engine.server_dialects import VLLM, Dialect, Vocabulary, candidates
 from bot.engine.server_prompts import PromptText
 from bot.engine.server_wire import Waits, Wire
-from bot.errors import ModelUnavailable
+from bot.errors import CannotScore, ModelUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +47,8 @@ class Server:
     """What the log has said of it already."""
 
     def __str__(self) -> str:
-        """The address without a password."""
-        return str(URL(self.url).with_user(None))
+        """The address: settings allow no password in it."""
+        return self.url
 
     @property
     def scores(self) -> bool:
@@ -104,11 +102,16 @@ class Pool:
         self._pause = pause
         self._checking: asyncio.Task[None] | None = None
 
+    @property
+    def some_up(self) -> bool:
+        """Whether any server is up."""
+        return any(server.up for server in self.servers)
+
     async def open(self) -> None:
         """Wait for the first server that is up. Raises ModelUnavailable."""
         for attempt in range(OPENING_TRIES):
             await self.check()
-            if any(server.up for server in self.servers):
+            if self.some_up:
                 self._checking = asyncio.create_task(self._check_for_ever(), name="server checks")
                 return
             if all(isinstance(server.trouble, Refused) for server in self.servers):
@@ -116,7 +119,7 @@ class Pool:
             if attempt == 0:
                 logger.warning("No model server is ready yet; waiting. %s", self._what_is_wrong())
             await self.pause(OPENING_PAUSE_S)
-        raise self.all_down()
+        raise self.none_fit()
 
     async def close(self) -> None:
         """End the checks."""
@@ -143,8 +146,10 @@ class Pool:
             logger.warning("A model server is down: %s", trouble)
         server.up, server.trouble = False, trouble
 
-    def all_down(self) -> ModelUnavailable:
-        """The sentence for whoever runs the bot."""
+    def none_fit(self) -> ModelUnavailable | CannotScore:
+        """The sentence when `pick` finds no server; if some are up, they don't score. ModelUnavailable's is for the host."""
+        if self.some_up:
+            return CannotScore("The model's server can't tell which genre fits a prompt. Name the genre yourself.")
         return ModelUnavailable(f"No model server in ENGINE_URL can be used. {self._what_is_wrong()}")
 
     def _what_is_wrong(self) -> str:

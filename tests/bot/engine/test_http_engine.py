@@ -155,6 +155,30 @@ async def test_a_failure_after_the_first_word_ends_the_text_and_is_not_tried_aga
     assert len(server.bodies) == 1
 
 
+async def test_a_server_that_dies_in_the_middle_is_asked_no_more(over: Open, request_for: Make) -> None:
+    async with CompletionsServer() as first, CompletionsServer() as second:
+        engine = await over(first, second)
+        first.answers.append(sends(event(" castle"), closes=True))
+        with pytest.raises(EngineFailed, match="broke off in the middle"):
+            await read(engine, request_for())
+        assert (await read(engine, request_for(new=3))).text == 3 * WORD
+        assert (len(first.bodies), len(second.bodies)) == (1, 1)
+
+
+async def test_a_long_text_that_no_server_can_go_on_with_broke_off(
+    server: CompletionsServer, over: Open, request_for: Make, pauses: Pauses
+) -> None:
+    request = request_for(new=100)
+    room = server.context - len(request.prompt_ids)
+    server.answers.append(sends(*[event(WORD)] * room, event("", "length"), event("", usage=room), DONE))
+    server.answers.append(sends(closes=True))
+    pauses.before_next = server.stop
+    pieces = (await over(server)).generate(request)
+    assert "".join([(await anext(pieces)).text for _ in range(room)]) == room * WORD
+    with pytest.raises(EngineFailed, match="broke off in the middle"):
+        [piece async for piece in pieces]
+
+
 async def test_silence_after_the_first_word_ends_the_text(server: CompletionsServer, over: Open, request_for: Make) -> None:
     server.answers.append(sends(event(" castle"), b": still here\n\n", never()))
     with pytest.raises(EngineFailed, match="broke off"):
@@ -555,7 +579,20 @@ async def test_a_server_without_prompt_probabilities_is_told_as_that(over: Open,
 async def test_scores_are_asked_of_the_server_that_can(over: Open) -> None:
     async with CompletionsServer("llamacpp") as first, CompletionsServer() as second:
         second.logprob = lambda _: -1.0
-        assert await (await over(first, second)).score([[5]], [7, 8]) == [-2.0]
+        engine = await over(first, second)
+        assert await engine.score([[5]], [7, 8]) == [-2.0]
+        await second.stop()
+        with pytest.raises(CannotScore):  # and not that no server can be used
+            await engine.score([[5]], [7, 8])
+
+
+async def test_a_prompt_too_long_to_be_scored_costs_no_other_its_scores(over: Open) -> None:
+    async with CompletionsServer(context=40) as server:
+        server.logprob = lambda _: -1.0
+        engine = await over(server)
+        with pytest.raises(PromptTooLong, match="reads 39"):
+            await engine.score([[5]], [7] * 45)
+        assert await engine.score([[5]], [7, 8]) == [-2.0]
 
 
 async def test_a_trial_that_is_refused_by_all_says_why(server: CompletionsServer, over: Open) -> None:
