@@ -1,7 +1,7 @@
 """What every engine promises to the storyteller: token ids go in, text comes out as it is written.
 
-An engine knows no genre, no prompt and no Discord. The local one decodes with torch in a thread of this process; one that
-speaks to a server can stand behind the same three calls.
+An engine knows no genre, no prompt and no Discord. The local one (local.py) decodes with torch in a thread of this process; the
+other (http.py) lets servers do it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Waiting:
     position: int
     """1 is the next to begin."""
     estimate_s: float | None
-    """Seconds until it begins, from the pace of the texts before it; None while none was measured."""
+    """Seconds until it begins, from the pace of the texts before it; None while none was measured, and with servers."""
 
 
 @dataclass(frozen=True)

@@ -330,6 +330,36 @@ async def test_stories_over_the_seats_wait_in_their_order(server: CompletionsSer
     assert sorted(body["seed"] for body in server.bodies) == list(range(7))
 
 
+async def test_one_who_asks_for_three_does_not_hold_up_one_who_asks_for_one(
+    server: CompletionsServer, over: Open, request_for: Make
+) -> None:
+    engine, hold = await over(server, max_stories=1), never()
+    server.answers.append(sends(event(" castle"), hold, event("", "stop"), DONE))
+    async with asyncio.TaskGroup() as group:
+        for seed, user in enumerate((0, 1, 1, 1, 2)):
+            group.create_task(read(engine, replace(request_for(new=3, seed=seed), user=user)))
+        while len(engine._seats._line) < 4:  # noqa: ASYNC110 - there is no event to wait for inside the engine
+            await asyncio.sleep(0)
+        hold.set()
+    assert [body["seed"] for body in server.bodies] == [0, 1, 4, 2, 3]
+
+
+async def test_a_text_that_is_left_just_as_its_turn_comes_gives_its_seat_on(
+    server: CompletionsServer, over: Open, request_for: Make
+) -> None:
+    engine = await over(server, max_stories=1)
+    server.answers.append(sends(event(" castle"), never()))
+    first = engine.generate(request_for())
+    await anext(first)
+    second, third = (asyncio.create_task(read(engine, request_for(new=3, seed=seed))) for seed in (1, 2))
+    while len(engine._seats._line) < 2:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    await first.aclose()
+    second.cancel()
+    assert (await third).text == 3 * WORD
+    assert [body["seed"] for body in server.bodies] == [0, 2]
+
+
 async def test_a_text_longer_than_the_context_goes_on_and_keeps_its_prompt(
     server: CompletionsServer, over: Open, request_for: Make
 ) -> None:
