@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from bot.bench.options import BenchOptions
 from bot.errors import EngineBroken, ModelUnavailable, StoryError
 from bot.settings import Settings, load_settings
 from bot.storyteller.story import StoryRequest
@@ -75,6 +76,7 @@ Command = (
     | Annotated[DiscordOnly, tyro.conf.subcommand("discord")]
     | Annotated[ConsoleOptions, tyro.conf.subcommand("console")]
     | Annotated[GenreOptions, tyro.conf.subcommand("genre")]
+    | Annotated[BenchOptions, tyro.conf.subcommand("bench")]
 )
 
 
@@ -100,7 +102,7 @@ def main(args: list[str] | None = None) -> int:
         return 130
 
 
-def _dispatch(command: Run | DiscordOnly | ConsoleOptions | GenreOptions) -> int:
+def _dispatch(command: Run | DiscordOnly | ConsoleOptions | GenreOptions | BenchOptions) -> int:
     if isinstance(command, Run | DiscordOnly):
         settings = load_settings()
         if settings.discord_token is not None:
@@ -112,6 +114,10 @@ def _dispatch(command: Run | DiscordOnly | ConsoleOptions | GenreOptions) -> int
         command = ConsoleOptions()
     settings = load_settings(**({"model_dir": command.model.resolve()} if command.model else {}))
     _log_to_stderr("DEBUG" if settings.log_level == "DEBUG" else "WARNING")
+    if isinstance(command, BenchOptions):
+        from bot.bench.command import bench
+
+        return asyncio.run(bench(command, settings))
     if isinstance(command, GenreOptions):
         return asyncio.run(_genre(settings, command))
     return asyncio.run(_console(settings, command))

@@ -31,6 +31,7 @@ def build_engine(settings: Settings, model: ModelDescription, on_broken: Callabl
             device=settings.device,
             max_stories=settings.max_stories,
             max_queued=settings.max_queued,
+            threads_record=settings.state_dir / "threads.json",
             on_broken=on_broken,
         )
     return HttpEngine(

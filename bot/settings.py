@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the model runs; auto takes a GPU where there is one"
     )
-    threads: int | None = Field(None, ge=1, le=512, description="CPU threads of the model; unset, torch chooses")
+    threads: int | None = Field(
+        None, ge=1, le=512, description="CPU threads of the model; unset, what was fastest at the first start"
+    )
     edit_interval_s: float = Field(1.2, ge=0.2, le=30, description="seconds between two edits of a growing story")
     state_dir: Path = Field(ROOT / ".state", description="where the bot keeps what it must remember between two starts")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much the log says")

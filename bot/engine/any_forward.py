@@ -49,6 +49,11 @@ class AnyForward:
         """The context in tokens."""
         return int(self._model.config.n_positions)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights: the embedding is read as the head."""
+        return sum(weight.numel() * weight.element_size() for weight in self._model.parameters())
+
     def resize(self, slots: int) -> None:
         """Hold so many texts from now on."""
         self._caches = [DynamicCache() for _ in range(slots)]

@@ -58,6 +58,13 @@ class CpuForward:
         """The context in tokens."""
         return self._shape.n_positions
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights in the matrix products, which are nearly all of them."""
+        shape = self._shape
+        in_a_layer = shape.n_embd * (4 * shape.n_embd + 2 * shape.n_inner)
+        return (shape.n_layer * in_a_layer + shape.vocab_size * shape.n_embd) * self.linear.bytes_a_weight
+
     def resize(self, slots: int) -> None:
         """Hold so many texts from now on. The memory of a slot is taken by the system as the slot fills."""
         self._slots = slots

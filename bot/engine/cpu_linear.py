@@ -27,6 +27,8 @@ TINY = 1e-30
 class Fp32Linear(nn.Module):
     """Full precision, one product for each text."""
 
+    bytes_a_weight = 4
+
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` of shape (in, out), kept as it is."""
         super().__init__()
@@ -46,6 +48,8 @@ class Fp32Linear(nn.Module):
 
 class Int8Linear(nn.Module):
     """8-bit weights, a scale for each output; 8-bit activations, a scale for each row; exact sums between them."""
+
+    bytes_a_weight = 1
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` of shape (in, out), not kept; its `in` is even."""

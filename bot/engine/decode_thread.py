@@ -1,7 +1,7 @@
 """One thread owns the model. It takes in what arrives and runs the scheduler's rounds while there is work.
 
     event loop                            decode thread
-    put(ticket)  ── inbox, a lock ──>     take in · answer errands · a round for all texts (scheduler.py)
+    put(ticket)  ── inbox, a lock ──>     take in · one errand · a round for all texts (scheduler.py)
     reader.next() <── one call a round ─  hand over (reader.py)
 
 The thread waits for its queue when there is no work, so idling costs nothing. It is a daemon, not one of an executor, which
@@ -54,6 +54,7 @@ class DecodeThread:
         self._ended = 0  # of them
         self._closing = False
         self._scheduler: Scheduler | None = None  # from here on: the thread's own
+        self._errands: deque[Errand] = deque()
 
     @property
     def closing(self) -> bool:
@@ -147,6 +148,8 @@ class DecodeThread:
 
     def _run(self) -> None:
         while self._take_in():
+            if self._errands:
+                self._run_errand(self._errands.popleft())
             try:
                 self._one_round()
             except Exception:  # a fault of the scheduler: nobody may wait for ever because of it
@@ -161,14 +164,14 @@ class DecodeThread:
             self._inbox.clear()
             if scheduler is not None:
                 self._ended = scheduler.ended
-            self._running = busy = bool(arrived or (scheduler is not None and scheduler.busy))
+            self._running = busy = bool(arrived or self._errands or (scheduler is not None and scheduler.busy))
         if scheduler is not None:
             scheduler.add([job for job in arrived if isinstance(job, Ticket)])
-        for job in arrived:
-            if isinstance(job, Errand):
-                self._run_errand(job, closing)
+        self._errands.extend(job for job in arrived if isinstance(job, Errand))
         if closing:
             self._end_all(closed_within(), closed_before())
+            while self._errands:
+                self._run_errand(self._errands.popleft())
         return busy  # not the field: a new text may set it again by now, and has then begun a run of its own
 
     def _one_round(self) -> None:
@@ -179,11 +182,11 @@ class DecodeThread:
         if self._scheduler is not None:
             self._scheduler.end_all(begun, not_begun or begun)
 
-    def _run_errand(self, errand: Errand, closing: bool) -> None:
+    def _run_errand(self, errand: Errand) -> None:
         if not errand.result.set_running_or_notify_cancel():
             return
         try:
-            if closing or self._scheduler is None:
+            if self._closing or self._scheduler is None:
                 raise closed_before()
             errand.result.set_result(self._scheduler.errand(errand.work))
         except StoryError as error:

@@ -51,6 +51,11 @@ class Forward(Protocol):
         """Whether a text's logits are the same, bit for bit, whatever else is in the pass."""
         ...
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights that each pass reads, whatever it reads them for: what one text alone waits for."""
+        ...
+
     def __call__(self, parts: Sequence[Part]) -> Tensor:
         """The logits, float32 of shape (wanted parts, vocabulary), on the model's device. A slot is in one part at most."""
         ...

@@ -22,7 +22,7 @@ from bot.engine.characters import Vocabulary
 from bot.engine.cpu_forward import CpuForward
 from bot.engine.cpu_linear import Fp32Linear, Int8Linear, int8_is_there
 from bot.engine.gpt2_weights import Gpt2Weights, covered_shape, read_weights
-from bot.engine.int8_check import known_record, measure
+from bot.engine.int8_check import fingerprint, known_record, measure
 from bot.engine.model_files import ModelConfig, read_config, read_fields, read_tokenizer
 from bot.engine.thread_choice import choose_threads
 from bot.errors import ModelUnavailable
@@ -42,6 +42,10 @@ class LoadedModel:
     unwritable: Tensor
     """A mask over the vocabulary, on the CPU: the tokens that must never be written."""
     forward: Forward
+    device: str
+    """torch's name of it."""
+    how: str
+    """For people: the device, the numbers, the threads."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,13 @@ class Placement:
     reason: str
 
 
-def load_model(model_dir: Path, threads: int | None, device: str, slots: int) -> LoadedModel:
+def load_model(
+    model_dir: Path, threads: int | None, device: str, slots: int, threads_record: Path | None = None
+) -> LoadedModel:
     """Everything in `model_dir`, ready to write. Call it on the thread that will decode. Raises ModelUnavailable.
 
-    `threads` are torch's inside a forward; None measures which number is fastest. `slots` texts are held at once.
+    `threads` are torch's inside a forward; None measures which number is fastest, once where
+    `threads_record` can keep it. `slots` texts are held at once.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -68,9 +75,9 @@ def load_model(model_dir: Path, threads: int | None, device: str, slots: int) ->
     placement = choose_placement(device)
     forward, how = _make_forward(model_dir, tokenizer, placement, slots)
     if threads is None and placement.device.type == "cpu" and isinstance(forward, CpuForward):
-        how = f"{how}, {choose_threads(forward)[1]}"
+        how = f"{how}, {choose_threads(forward, fingerprint(model_dir), threads_record)}"
     logger.info("%s is loaded on %s", model_dir.name, how)
-    return LoadedModel(config, vocabulary, unwritable, forward)
+    return LoadedModel(config, vocabulary, unwritable, forward, str(placement.device), how)
 
 
 def choose_placement(device: str) -> Placement:

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +21,26 @@ from bot.engine.decode_thread import DecodeThread, Errand
 from bot.engine.interface import GenerationRequest, Piece
 from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
-from bot.engine.scheduler import Scheduler
+from bot.engine.scheduler import PROMPT_TOKENS_A_ROUND, Scheduler
 from bot.engine.ticket import Ticket
 from bot.errors import ModelUnavailable
 
-if TYPE_CHECKING:  # they import torch, which only the thread may do
-    from bot.engine.forward import Forward
+if TYPE_CHECKING:  # it imports torch, which only the thread may do
     from bot.engine.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a model runs."""
+
+    how: str
+    """For people: the device, the numbers, the threads."""
+    device: str
+    """torch's name of it."""
+    weight_bytes: int
+    """Of the weights that each pass reads."""
 
 
 class LocalEngine:
@@ -41,9 +54,11 @@ class LocalEngine:
         device: str = "auto",
         max_stories: int = 8,
         max_queued: int = 200,
+        threads_record: Path | None = None,
         on_broken: Callable[[], object] = lambda: None,
     ) -> None:
-        """`threads` are torch's inside a forward (None: torch's own choice); `device` is "auto" or a name for torch.
+        """`threads` are torch's inside a forward; None takes the fastest, and keeps which in the file `threads_record`.
+        `device` is "auto" or a name for torch.
 
         `on_broken` is called, on the decode thread, when the GPU's context is lost: every later text would fail, so the
         process should end and be started again. By then each text in flight or waiting got its EngineBroken.
@@ -52,9 +67,10 @@ class LocalEngine:
         self._threads = threads
         self._device = device
         self._max_stories = max_stories
+        self._threads_record = threads_record
         self._on_broken = on_broken
         self._thread = DecodeThread(max_queued)
-        self._loading: Future[Forward] | None = None
+        self._loading: Future[LoadedModel] | None = None
         self._config: ModelConfig | None = None
         self._repeatable = False
 
@@ -75,6 +91,14 @@ class LocalEngine:
     def n_positions(self) -> int:
         """The context in tokens; known before the model is loaded. Raises ModelUnavailable for a broken config.json."""
         return self._known_config().n_positions
+
+    @property
+    def facts(self) -> Facts:
+        """How the model runs. Raises RuntimeError before it is loaded."""
+        if self._loading is None or not self.ready:
+            raise RuntimeError("the model is not loaded yet")
+        model = self._loading.result()
+        return Facts(model.how, model.device, model.forward.weight_bytes)
 
     async def load(self) -> None:
         """Load off the event loop, once for all callers; after a failure the next call tries again.
@@ -103,17 +127,24 @@ class LocalEngine:
             reader.gone = True
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """Sum up log P(continuation | prefix) in nats for each prefix, between two steps of the texts in flight.
+        """Sum up log P(continuation | prefix) in nats for each prefix, some of them between two steps of the texts in flight:
+        no more at once than a round reads of prompts.
 
         Raises PromptTooLong when a prefix and the continuation exceed n_positions, and what `generate` raises.
         """
         if not prefixes or not continuation:
             return [0.0] * len(prefixes)
         check_score(prefixes, continuation, self._known_config())
-        forward = await self._loaded()
-        errand = Errand(lambda: forward.score(prefixes, continuation), Future())
-        self._thread.put(errand)
-        return await asyncio.wrap_future(errand.result)
+        model = await self._loaded()
+        together = max(1, PROMPT_TOKENS_A_ROUND // (len(prefixes[0]) + len(continuation)))
+        errands = [
+            Errand(partial(model.forward.score, prefixes[first : first + together], continuation), Future())
+            for first in range(0, len(prefixes), together)
+        ]
+        for errand in errands:
+            self._thread.put(errand)
+        scores = await asyncio.gather(*(asyncio.wrap_future(errand.result) for errand in errands))
+        return [score for some in scores for score in some]
 
     async def close(self) -> None:
         """End the texts in flight with ShuttingDown, free the thread and the model.
@@ -123,17 +154,17 @@ class LocalEngine:
         await self._thread.close()
         self._loading = None
 
-    async def _loaded(self) -> Forward:
+    async def _loaded(self) -> LoadedModel:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = self._thread.submit(self._load)
         return await asyncio.shield(asyncio.wrap_future(self._loading))  # a caller that gives up ends no other's wait
 
-    def _load(self) -> Forward:
+    def _load(self) -> LoadedModel:
         """On the decode thread."""
         try:
             from bot.engine.loading import load_model
 
-            model = load_model(self._model_dir, self._threads, self._device, self._max_stories)
+            model = load_model(self._model_dir, self._threads, self._device, self._max_stories, self._threads_record)
             self._thread.employ(_scheduler(model, self._on_broken))
         except ModelUnavailable:
             raise
@@ -145,7 +176,7 @@ class LocalEngine:
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
         self._repeatable = model.forward.repeatable
-        return model.forward
+        return model
 
     def _known_config(self) -> ModelConfig:
         if self._config is None:

@@ -1,14 +1,20 @@
-"""How many threads a forward pass takes, by measuring it: more of them wait for each other more often.
+"""How many threads a forward pass takes, by measuring it once: more of them wait for each other more often.
 
 What is best depends on the model (a small one is bound by the calls, not by arithmetic), on the host's cores and on what
 else runs there. A guess from the number of cores is worst in a container, which sees cores that it may not use.
+
+The choice is kept, since it decides on the last bits of a story: attention over many tokens is split among the threads. Were
+it measured at each start, a busy minute would give a seed another story.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -17,18 +23,25 @@ from bot.engine.forward import Part
 if TYPE_CHECKING:
     from bot.engine.forward import Forward
 
-BUDGET_S = 0.25
+logger = logging.getLogger(__name__)
+
+BUDGET_S = 1.0
 TEXTS = 8
 WORTH = 0.92
 """More threads are taken when they need less than this share of the time."""
 
 
-def choose_threads(forward: Forward) -> tuple[int, str]:
-    """Set torch's threads to what is fastest here for one text and for eight; the number, with the reason for the log.
+def choose_threads(forward: Forward, weights: str, record: Path | None) -> str:
+    """Set torch's threads to what is fastest here for one text and for eight; the choice with its reason, for the log.
 
-    What the slots held is lost.
+    `record` keeps it for these `weights` (a fingerprint) on this machine. What the slots held is lost.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    key = f"{cores} cores, torch {torch.__version__}, {weights[:32]}"
+    known = _read(record)
+    if key in known:
+        torch.set_num_threads(known[key])
+        return f"{known[key]} of {cores} threads"
     numbers = sorted({*(2**n for n in range(cores.bit_length())), cores})
     times = dict.fromkeys(numbers, float("inf"))
     deadline = time.perf_counter() + BUDGET_S
@@ -41,8 +54,9 @@ def choose_threads(forward: Forward) -> tuple[int, str]:
         if times[number] < WORTH * times[best]:
             best = number
     torch.set_num_threads(best)
+    _write(record, known | {key: best})
     compared = ", ".join(f"{number}: {1000 * spent:.1f} ms" for number, spent in times.items() if spent < float("inf"))
-    return best, f"{best} of {cores} threads" + (f" (a step of one text and one of eight with {compared})" if compared else "")
+    return f"{best} of {cores} threads" + (f" (a step of one text and one of eight with {compared})" if compared else "")
 
 
 def _step_time_s(forward: Forward) -> float:
@@ -52,3 +66,24 @@ def _step_time_s(forward: Forward) -> float:
     forward(many[:1])
     forward(many)
     return time.perf_counter() - started
+
+
+def _read(record: Path | None) -> dict[str, int]:
+    try:
+        content: object = json.loads(record.read_bytes()) if record else {}
+    except (OSError, ValueError):
+        return {}
+    known = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    return {key: number for key, number in known.items() if isinstance(number, int) and 1 <= number <= 512}
+
+
+def _write(record: Path | None, known: dict[str, int]) -> None:
+    if record is None:
+        return
+    part = record.with_suffix(".part")
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        part.replace(record)
+    except OSError as error:
+        logger.warning("%s can't be written (%s): the threads are chosen anew at each start", record, error)

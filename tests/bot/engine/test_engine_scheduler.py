@@ -12,6 +12,7 @@ from hash_forward import HashForward
 from tiny_gpt2 import Text
 from tokenizers import Tokenizer
 
+from bot.bench.crowd import fair_turns
 from bot.engine.characters import Vocabulary
 from bot.engine.draws import Draws
 from bot.engine.forward import Part
@@ -144,30 +145,6 @@ async def test_200_stories_of_mixed_users_all_finish_and_none_waits_over_1_5_tim
         assert crowd.began[ticket] <= 1.5 * turn * mean_rounds / slots
     lone = [crowd.began[ticket] for ticket, (server, _) in zip(tickets, askers, strict=True) if server > 1]
     assert max(lone) < crowd.rounds / 2  # though 150 of the 200 belong to two servers
-
-
-def fair_turns(askers: Sequence[tuple[int, int]]) -> list[float]:
-    """For each text, how many turns have passed when its own comes, were turns a fluid shared equally among the servers that
-    wait, and a server's part equally among its users that wait."""
-    queues: dict[int, dict[int, list[int]]] = {}
-    for n, (server, user) in enumerate(askers):
-        queues.setdefault(server, {}).setdefault(user, []).append(n)
-    got = {(server, user): 0.0 for server, users in queues.items() for user in users}
-    turns, passed = [0.0] * len(askers), 0.0
-    while queues:
-        rates = {(s, u): 1 / len(queues) / len(users) for s, users in queues.items() for u in users}
-        step = min((1 - got[key]) / rate for key, rate in rates.items())
-        passed += step
-        for (server, user), rate in rates.items():
-            got[server, user] += rate * step
-            if got[server, user] > 1 - 1e-9:
-                got[server, user] = 0.0
-                turns[queues[server][user].pop(0)] = passed
-                if not queues[server][user]:
-                    del queues[server][user]
-                if not queues[server]:
-                    del queues[server]
-    return turns
 
 
 async def test_a_long_prompt_holds_up_nobody_who_writes_and_its_cuts_do_not_depend_on_the_load(bench, alone) -> None:

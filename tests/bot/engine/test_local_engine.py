@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -296,6 +297,24 @@ async def test_score_is_answered_between_the_steps_of_texts_that_do_not_end(endl
     async with aclosing(endless.generate(request_for(new=10**9))) as pieces:
         await anext(pieces)
         assert await endless.score([[1], [2]], [3, 4]) == alone
+
+
+async def test_a_long_score_lets_the_texts_go_on_between_its_parts(
+    endless: LocalEngine, request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefixes = [[token] for token in range(20, 28)]
+    whole = await endless.score(prefixes, list(range(50)))
+    calls: list[str] = []
+    real = CpuForward.score
+    monkeypatch.setattr(CpuForward, "score", lambda self, some, rest: (calls.append("score"), real(self, some, rest))[1])
+    step = CpuForward.__call__
+    monkeypatch.setattr(CpuForward, "__call__", lambda self, parts: (calls.append("step"), step(self, parts))[1])
+    async with aclosing(endless.generate(request_for(new=10**9))) as pieces:
+        await anext(pieces)
+        assert await endless.score(prefixes, list(range(50))) == whole
+    at = [index for index, call in enumerate(calls) if call == "score"]
+    assert len(at) == 4  # two prefixes of 51 tokens at a time
+    assert all(later - earlier == 2 for earlier, later in itertools.pairwise(at))
 
 
 async def test_score_fills_the_context_and_no_more(engine: LocalEngine) -> None:
