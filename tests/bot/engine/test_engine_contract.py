@@ -101,9 +101,10 @@ async def test_who_waits_is_told_where_and_one_too_many_is_refused_at_once(
             with pytest.raises(QueueFull, match="2 stories are waiting"):
                 await read(engine, endless)
             await second.aclose()
-            moved_up = (await anext(third)).waiting
-            assert moved_up is not None
-            assert moved_up.position == 1
+            async for piece in third:  # an estimate may change before its place does
+                assert piece.waiting is not None
+                if piece.waiting.position == 1:
+                    break
         async for piece in third:
             if piece.waiting is None:  # its turn has come
                 break
