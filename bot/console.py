@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from bot.errors import EngineBroken, ModelUnavailable, StoryError
 from bot.storyteller.interface import Storyteller
@@ -74,7 +74,7 @@ class Console:
                 task.uncancel()
             self._print("\n(stopped)")
         else:
-            self._print(f"({story.new_tokens} tokens, {story.tok_per_s:.0f} a second, seed {story.seed})")
+            self._print(closing_line(story))
 
     async def _lines(self) -> AsyncIterator[str]:
         """The lines as they are typed. Read in a daemon thread: one that waits for a key must not hold up the end."""
@@ -102,6 +102,13 @@ class Console:
 
     def _print(self, text: str) -> None:
         print(text, file=self._sink, flush=True)
+
+
+def closing_line(story: Story) -> str:
+    """What stands below a story: its size, its speed, and how to tell it again."""
+    seed = f"seed {story.seed}" if story.repeatable else f"seed {story.seed}, not repeatable here"
+    genre = "; genre: only the most common one" if story.genre_assumed else ""
+    return f"({story.new_tokens} tokens, {story.tok_per_s:.0f} a second, {seed}{genre})"
 
 
 def parse(text: str) -> StoryRequest:
@@ -149,8 +156,16 @@ async def once(storyteller: Storyteller, request: StoryRequest, *, as_json: bool
     """One story and out; with `as_json` its JSON line and nothing else on stdout. Raises StoryError."""
     story = await stream(storyteller, request, None if as_json else sys.stdout)
     if as_json:
-        print(json.dumps(asdict(story)), flush=True)
+        print(json.dumps(_facts(story)), flush=True)
     return 0
+
+
+def _facts(story: Story) -> dict[str, Any]:
+    """All of a story; what its engine could not promise is named only then."""
+    facts = asdict(story)
+    return {
+        name: value for name, value in facts.items() if (name, value) not in (("repeatable", True), ("genre_assumed", False))
+    }
 
 
 async def genres(storyteller: Storyteller, prompts: list[str], *, as_json: bool) -> int:

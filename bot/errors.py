@@ -49,6 +49,10 @@ class EngineBroken(EngineFailed):
     """The model can't go on in this process: only a new start helps."""
 
 
+class CannotScore(StoryError):
+    """The engine's server does not tell how likely a prompt is, so no genre can be found from it."""
+
+
 class QueueFull(StoryError):
     """As many stories wait as the storyteller takes."""
 

@@ -39,13 +39,14 @@ class ModelDescription:
         return self.codec.format.genres
 
 
-def describe(directory: Path) -> ModelDescription:
-    """Read a model directory. Raises ModelUnavailable, which says what is missing or torn."""
+def describe(directory: Path, *, with_weights: bool = True) -> ModelDescription:
+    """Read a model directory, whose weights may be elsewhere. Raises ModelUnavailable, which says what is missing or torn."""
     if not directory.is_dir():
         raise ModelUnavailable(f"There is no model directory {directory}. {_HOW_TO}")
     config = read_config(directory)
     tokenizer = read_tokenizer(directory, config)
-    weights_file(directory)
+    if with_weights:
+        weights_file(directory)
     try:
         codec = StoryCodec(tokenizer, StoryFormat.load(directory))
     except FormatError as error:

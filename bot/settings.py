@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,7 +36,22 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = Field(
         None, description="the bot's token; without one the storyteller runs in the terminal"
     )
-    model_dir: Path = Field(default_factory=default_model_dir, description="the directory of the model that tells the stories")
+    model_dir: Path = Field(
+        default_factory=default_model_dir,
+        description="the directory of the model that tells the stories; with ENGINE_URL, of its tokenizer and genres",
+    )
+    engine_url: str | None = Field(
+        None,
+        description="the servers that run the model instead of this machine, as http://gpu1:8000,http://gpu2:8000; "
+        "unset, the model runs here",
+    )
+    engine_model: str | None = Field(
+        None, description="the model's name on those servers; unset, they are asked, and the only one there is taken"
+    )
+    engine_api_key: SecretStr | None = Field(None, description="the key that those servers want, if they want one")
+    engine_timeout_s: float = Field(
+        60, ge=1, le=3600, description="seconds that a server may be silent, before the first word or between two"
+    )
     story_length: int = Field(
         300, ge=16, le=4096, description="new tokens of a story at most, when nobody says; 4 are about 3 words"
     )
@@ -68,6 +84,16 @@ class Settings(BaseSettings):
     def _from_the_clone(cls, path: Path) -> Path:
         return ROOT / path.expanduser()
 
+    @field_validator("engine_url")
+    @classmethod
+    def _each_an_address(cls, urls: str | None) -> str | None:
+        addresses = [url.strip() for url in (urls or "").split(",") if url.strip()]
+        for address in addresses:
+            _check_address(address)
+        if urls is not None and not addresses:
+            raise ValueError(_ADDRESSES)
+        return urls
+
     @field_validator("log_level", "device", mode="before")
     @classmethod
     def _any_case(cls, value: Any, info: Any) -> Any:
@@ -96,11 +122,26 @@ def load_settings(**overrides: Any) -> Settings:
         raise BadSetting(f"The file {file} can't be read ({error}): save it as UTF-8 text.") from None
 
 
+_ADDRESSES = "it should be addresses with http:// or https:// and a comma between them"
+
+
+def _check_address(url: str) -> None:
+    """Raises ValueError for what no request can be sent to."""
+    parts = urlsplit(url)  # itself raises it for half an IPv6 address, `.port` for what is no port, "idna" for no host's name
+    if parts.username is not None:
+        raise ValueError("a name and password have no place in it; a key is ENGINE_API_KEY")
+    if " " in url or parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(_ADDRESSES)
+    parts.hostname.encode("idna")
+
+
 def _sentence(item: Any) -> str:
     """One fault of one variable, for the host. A token is never repeated."""
     name = str(item["loc"][0])
-    value = "its value" if name == "discord_token" else repr(item["input"])
+    secret = name in ("discord_token", "engine_api_key") or (name == "engine_url" and "@" in str(item["input"]))
+    value = "its value" if secret else repr(item["input"])
     reason = str(item["msg"]).replace("Input should", "it should").replace("String should", "it should")
+    reason = reason.removeprefix("Value error, ")
     return (
         f"{name.upper()} can't be {value}: {reason}. It is {Settings.model_fields[name].description}. "
         "Change it in .env or the environment."

@@ -36,7 +36,9 @@ class TooManyStories(StoryError):
 
 def footer(story: Story) -> str:
     """What stands below a finished story: how to tell it again, and why it ended if not by itself."""
-    return f"seed {story.seed}{_ENDINGS[story.finish_reason]}"
+    seed = f"seed {story.seed}" if story.repeatable else f"seed {story.seed}, not repeatable here"
+    genre = " · genre: only the most common one" if story.genre_assumed else ""
+    return f"{seed}{genre}{_ENDINGS[story.finish_reason]}"
 
 
 def waiting(update: StoryUpdate) -> str:

@@ -20,9 +20,10 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar, cast
 
+from bot.engine.before_writing import closed_before, closed_within, queue_full
 from bot.engine.scheduler import Scheduler
 from bot.engine.ticket import Ticket
-from bot.errors import EngineFailed, QueueFull, ShuttingDown, StoryError
+from bot.errors import EngineFailed, StoryError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class DecodeThread:
             self._closing = True
             for result in self._promised:
                 if not result.done():
-                    result.set_exception(_no_more_stories())
+                    result.set_exception(closed_before())
             self._promised.clear()
             self._jobs.put(None)
             ends_soon = self._thread.is_alive() and not self._at_work
@@ -106,14 +107,12 @@ class DecodeThread:
 
     def _check_open(self) -> None:
         if self._closing:
-            raise _no_more_stories()
+            raise closed_before()
 
     def _check_room(self) -> None:
         slots = self._scheduler.slots if self._scheduler is not None else 0
         if self._taken - self._ended >= slots + self._max_queued:
-            raise QueueFull(
-                f"{self._max_queued} stories are waiting already, and more are not taken. Try again in a few minutes."
-            )
+            raise queue_full(self._max_queued)
 
     def _enqueue(self, job: Callable[[], None]) -> None:
         """Under the lock, as it starts the thread once."""
@@ -170,7 +169,7 @@ class DecodeThread:
             scheduler.add([job for job in arrived if isinstance(job, Ticket)])
         self._errands.extend(job for job in arrived if isinstance(job, Errand))
         if closing:
-            self._end_all(ShuttingDown("The storyteller closed in the middle of this story."), _no_more_stories())
+            self._end_all(closed_within(), closed_before())
             while self._errands:
                 self._run_errand(self._errands.popleft())
         return busy  # not the field: a new text may set it again by now, and has then begun a run of its own
@@ -188,12 +187,7 @@ class DecodeThread:
             return
         try:
             if self._closing or self._scheduler is None:
-                raise _no_more_stories()
+                raise closed_before()
             errand.result.set_result(self._scheduler.errand(errand.work))
         except StoryError as error:
             errand.result.set_exception(error)
-
-
-def _no_more_stories() -> ShuttingDown:
-    """For whoever has not a word yet."""
-    return ShuttingDown("The storyteller is closing and takes no more stories. Try again in a few minutes.")

@@ -1,7 +1,7 @@
 """What every engine promises to the storyteller: token ids go in, text comes out as it is written.
 
-An engine knows no genre, no prompt and no Discord. The local one decodes with torch in a thread of this process; one that
-speaks to a server can stand behind the same three calls.
+An engine knows no genre, no prompt and no Discord. The local one (local.py) decodes with torch in a thread of this process; the
+other (http.py) lets servers do it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GenerationRequest:
     max_new_tokens: int
     sampling: Sampling
     seed: int
-    """The same seed and request give the same text on the same machine, whatever else is being written."""
+    """The same seed and request give the same text on the same machine, where the engine is `repeatable`."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these; a beginning of one is held back until it is known not to be one."""
     user: int | str | None = None
@@ -67,7 +67,7 @@ class Waiting:
     position: int
     """1 is the next to begin."""
     estimate_s: float | None
-    """Seconds until it begins, from the pace of the texts before it; None while none was measured."""
+    """Seconds until it begins, from the pace of the texts before it; None while none was measured, and with servers."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def repeatable(self) -> bool:
+        """Whether a seed promises the same text again, whatever else is being written."""
+        ...
+
+    @property
     def n_positions(self) -> int:
         """The context of the model in tokens. A longer text goes on by forgetting its oldest part, never its prompt."""
         ...
@@ -113,7 +118,10 @@ class Engine(Protocol):
         ...
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
-        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length."""
+        """Log P(continuation | prefix) in nats for each prefix; the prefixes have the same length.
+
+        Raises CannotScore where the model's probabilities can't be had.
+        """
         ...
 
     async def close(self) -> None:

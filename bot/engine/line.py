@@ -31,9 +31,14 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
-    def add(self, item: T, server: Hashable, user: Hashable) -> None:
-        """To the end of what this user has in the line. A server or user who is new here comes after those who wait."""
-        self._servers.setdefault(server, {}).setdefault(user, deque()).append(item)
+    def add(self, item: T, server: int | str | None, user: int | str | None) -> None:
+        """To the end of what this user has in the line. A server or user who is new here comes after those who wait.
+
+        No user is somebody else each time, and no server is a place of the user's own.
+        """
+        whose: Hashable = id(item) if user is None else ("user", user)
+        where: Hashable = whose if server is None else ("server", server)
+        self._servers.setdefault(where, {}).setdefault(whose, deque()).append(item)
         self._length += 1
 
     def put_back(self, items: list[T]) -> None:

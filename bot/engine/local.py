@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bot.engine.before_writing import check_request, check_score
 from bot.engine.decode_thread import DecodeThread, Errand
 from bot.engine.interface import GenerationRequest, Piece
 from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
 from bot.engine.scheduler import PROMPT_TOKENS_A_ROUND, Scheduler
 from bot.engine.ticket import Ticket
-from bot.errors import ModelUnavailable, PromptTooLong
+from bot.errors import ModelUnavailable
 
 if TYPE_CHECKING:  # it imports torch, which only the thread may do
     from bot.engine.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
-
-MIN_ROOM = 16
-"""Positions that a prompt must leave free. A text longer than n_positions is read again each time half of its room is
-full, so with less room than this the engine would mostly read."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,20 @@ class LocalEngine:
         self._thread = DecodeThread(max_queued)
         self._loading: Future[LoadedModel] | None = None
         self._config: ModelConfig | None = None
+        self._repeatable = False
 
     @property
     def ready(self) -> bool:
         """Whether `load` has finished."""
         return self._loading is not None and self._loading.done() and self._loading.exception() is None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the model's sums are the same whatever else is in a pass: known, and promised, once it is loaded.
+
+        The random numbers never differ, as each text has its own.
+        """
+        return self._repeatable
 
     @property
     def n_positions(self) -> int:
@@ -107,7 +113,7 @@ class LocalEngine:
         Raises PromptTooLong at once when the prompt leaves fewer than MIN_ROOM positions; QueueFull when too many wait;
         ModelUnavailable; EngineFailed when the model breaks; ShuttingDown when the engine closes or has closed.
         """
-        self._check_prompt(request)
+        check_request(request, self._known_config())
         await self._loaded()
         reader = Reader()
         self._thread.put(Ticket(request, reader))
@@ -128,10 +134,7 @@ class LocalEngine:
         """
         if not prefixes or not continuation:
             return [0.0] * len(prefixes)
-        if not prefixes[0] or any(len(prefix) != len(prefixes[0]) for prefix in prefixes):
-            raise ValueError("prefixes to score must have the same length, of one token or more")
-        self._check_length(len(prefixes[0]) + len(continuation), self.n_positions)
-        self._check_ids(token for ids in (*prefixes, continuation) for token in ids)
+        check_score(prefixes, continuation, self._known_config())
         model = await self._loaded()
         together = max(1, PROMPT_TOKENS_A_ROUND // (len(prefixes[0]) + len(continuation)))
         errands = [
@@ -172,29 +175,13 @@ class LocalEngine:
                 logger.exception("loading %s failed", self._model_dir)
             raise ModelUnavailable(f"The model in {self._model_dir} can't be loaded. The host's log says why.") from error
         self._config = model.config
+        self._repeatable = model.forward.repeatable
         return model
 
     def _known_config(self) -> ModelConfig:
         if self._config is None:
             self._config = read_config(self._model_dir)
         return self._config
-
-    def _check_prompt(self, request: GenerationRequest) -> None:
-        if not request.prompt_ids or request.max_new_tokens < 1:
-            raise ValueError("a text needs a prompt of one token or more, and one token or more to write")
-        self._check_length(len(request.prompt_ids), self.n_positions - MIN_ROOM)
-        self._check_ids(request.prompt_ids)
-
-    def _check_ids(self, ids: Iterable[int]) -> None:
-        """An id out of range is a fault of the caller; on CUDA it would break the whole process."""
-        size = self._known_config().vocab_size
-        if not all(0 <= token < size for token in ids):
-            raise ValueError(f"a token is outside the vocabulary of {size}")
-
-    @staticmethod
-    def _check_length(tokens: int, limit: int) -> None:
-        if tokens > limit:
-            raise PromptTooLong(f"That prompt has {tokens} tokens; this model reads {limit}. Try a shorter one.")
 
 
 def _scheduler(model: LoadedModel, on_broken: Callable[[], object]) -> Scheduler:

@@ -81,7 +81,7 @@ class Scheduler:
     def add(self, tickets: Sequence[Ticket]) -> None:
         """To the end of their users' queues."""
         for ticket in tickets:
-            self._line.add(ticket, *ticket.keys())
+            self._line.add(ticket, ticket.request.server, ticket.request.user)
         self._news_due = self._news_due or bool(tickets)
 
     def errand(self, work: Callable[[], list[float]]) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,3 @@ class Ticket:
     def remaining(self) -> int:
         """The most tokens that are still to be written."""
         return self.request.max_new_tokens if self.writing is None else self.writing.remaining
-
-    def keys(self) -> tuple[Hashable, Hashable]:
-        """Whose turns it takes: a server and a user in it. Who is not named is somebody else each time."""
-        user: Hashable = id(self) if self.request.user is None else ("user", self.request.user)
-        server: Hashable = user if self.request.server is None else ("server", self.request.server)
-        return server, user

@@ -47,6 +47,10 @@ class Story:
     tok_per_s: float
     finish_reason: Ending
     model: str
+    repeatable: bool = True
+    """Whether the same seed tells the same story again."""
+    genre_assumed: bool = False
+    """Whether the genre is only the model's most common one, since its engine could not find one."""
 
 
 class Stage(StrEnum):

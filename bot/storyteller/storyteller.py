@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Piece
-from bot.errors import NothingToTell, ShuttingDown
+from bot.errors import CannotScore, NothingToTell, ShuttingDown
 from bot.model_dir import ModelDescription
 from bot.storyteller.request import MAX_SEED, MIN_LENGTH, Limits, Order, check, printable
 from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate
@@ -91,6 +91,10 @@ class ModelStoryteller:
         scores = await self._engine.score(tags, order.prompt_ids)
         return self._codec.format.calibration.odds(dict(zip(self.genres, scores, strict=True)))
 
+    def _prior(self) -> dict[str, float]:
+        """The odds of the genres before anything is known of a prompt."""
+        return self._codec.format.calibration.odds(dict.fromkeys(self.genres, 0.0))
+
     async def tell(self, request: StoryRequest) -> AsyncGenerator[StoryUpdate, None]:
         """See the Storyteller protocol."""
         order = check(request, self._codec, self._limits)
@@ -98,8 +102,12 @@ class ModelStoryteller:
             yield StoryUpdate(Stage.LOADING)
             await self._engine.load()
         started_s = time.perf_counter()
+        genre_assumed = False
         if order.genre is None:
-            odds = await self._odds(order)
+            try:
+                odds = await self._odds(order)
+            except CannotScore:
+                odds, genre_assumed = self._prior(), True
             order = replace(order, genre=max(odds, key=odds.__getitem__))
         opening = self._codec.opening(order.genre, order.prompt_ids)
         draft, ending = _Draft(), Ending.STOP
@@ -123,6 +131,7 @@ class ModelStoryteller:
                 raise
             ending = Ending.CANCELLED
         story = self._story(order, len(opening), draft, ending, time.perf_counter() - started_s)
+        story = replace(story, repeatable=self._engine.repeatable, genre_assumed=genre_assumed)
         yield StoryUpdate(Stage.DONE, story.text, story)
 
     def _generation(self, order: Order, opening: list[int], attempt: int) -> GenerationRequest:

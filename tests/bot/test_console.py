@@ -3,11 +3,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
 from bot import console
 from bot.console import Console, parse
+from bot.discord_ui.wording import footer
 from bot.errors import EmptyPrompt, StoryError
 from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate
 
@@ -138,3 +140,14 @@ async def test_a_storyteller_that_ends_without_a_story_is_an_error() -> None:
 
     with pytest.raises(StoryError):
         await console.stream(Silent(), StoryRequest("castle"), None)
+
+
+def test_what_a_seed_does_not_promise_is_said_below_the_story() -> None:
+    story = Story("castle", "FANTASY", "[FANTASY] x", 7, 5, 3, 1.0, 9.0, Ending.STOP, "m")
+    assert console.closing_line(story) == "(3 tokens, 9 a second, seed 7)"
+    served = replace(story, repeatable=False, genre_assumed=True)
+    assert (
+        console.closing_line(served) == "(3 tokens, 9 a second, seed 7, not repeatable here; genre: only the most common one)"
+    )
+    assert footer(story) == "seed 7"
+    assert footer(served) == "seed 7, not repeatable here · genre: only the most common one"

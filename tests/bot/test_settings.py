@@ -60,6 +60,14 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("DISCORD_API_URL", "discord.com", "DISCORD_API_URL"),
+        ("ENGINE_URL", "gpu1:8000", "as http://gpu1:8000,http://gpu2:8000"),
+        ("ENGINE_URL", "http://gpu1:8000 http://gpu2:8000", "a comma between them"),
+        ("ENGINE_URL", ",", "a comma between them"),
+        ("ENGINE_URL", "http://gpu1:80000", "ENGINE_URL can't be 'http://gpu1:80000': Port out of range"),
+        ("ENGINE_URL", "http://gpu1,http://:8000", "ENGINE_URL can't be"),
+        ("ENGINE_URL", "http://gpu1..here", "ENGINE_URL can't be"),
+        ("ENGINE_URL", "http://[::1", "ENGINE_URL can't be"),
+        ("ENGINE_TIMEOUT_S", "0", "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_value_names_the_variable_and_what_it_may_be(
@@ -75,9 +83,23 @@ def test_a_path_is_found_from_the_clone(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_settings().model_dir == ROOT / "models" / "mine"
 
 
-def test_the_token_is_not_shown_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISCORD_TOKEN", "very.secret.token")
+@pytest.mark.parametrize("name", ["DISCORD_TOKEN", "ENGINE_API_KEY"])
+def test_a_secret_is_not_shown_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "very.secret.token")
     assert "secret.token" not in repr(load_settings())
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_URL", "http://me:sesame@gpu1:8000")
+    with pytest.raises(BadSetting, match="a key is ENGINE_API_KEY") as raised:
+        load_settings()
+    assert "sesame" not in str(raised.value)
+
+
+@pytest.mark.parametrize("urls", ["http://gpu1:8000, https://gpu2/v1", "http://gpu1:8000,", "http://[::1]:8000"])
+def test_several_servers_may_be_named(monkeypatch: pytest.MonkeyPatch, urls: str) -> None:
+    monkeypatch.setenv("ENGINE_URL", urls)
+    assert load_settings().engine_url == urls
 
 
 def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:

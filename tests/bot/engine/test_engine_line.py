@@ -12,7 +12,7 @@ asked = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=40)
 def line_of(pairs: list[tuple[int, int]]) -> Line[int]:
     line: Line[int] = Line()
     for n, (server, user) in enumerate(pairs):
-        line.add(n, server, (server, user))
+        line.add(n, server, f"{user} of {server}")
     return line
 
 
@@ -27,6 +27,13 @@ def test_one_who_asks_for_ten_is_passed_by_one_who_asks_for_one() -> None:
     line = line_of([(0, 0)] * 10 + [(0, 1)])
     line.pop()
     assert line.pop() == 10
+
+
+def test_who_is_not_named_is_somebody_else_each_time() -> None:
+    line: Line[str] = Line()
+    for text, server, user in [("a", None, 1), ("b", None, 1), ("x", None, None), ("y", None, None), ("m", 1, None)]:
+        line.add(text, server, user)
+    assert "".join(line.pop() for _ in range(5)) == "axymb"
 
 
 @given(asked)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from bot.engine.interface import FinishReason, GenerationRequest, Piece, Waiting
+from bot.errors import CannotScore
 
 
 class ScriptedEngine:
@@ -17,6 +18,8 @@ class ScriptedEngine:
         self.requests: list[GenerationRequest] = []
         self.scored: list[tuple[list[list[int]], list[int]]] = []
         self.scores: list[float] = []
+        self.cannot_score = False
+        self.repeatable = True
         self.closed = 0
         self.n_positions = 256
         self._loaded = asyncio.Event()
@@ -42,6 +45,8 @@ class ScriptedEngine:
             self.closed += 1
 
     async def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
+        if self.cannot_score:
+            raise CannotScore("no probabilities here")
         self.scored.append(([list(prefix) for prefix in prefixes], list(continuation)))
         return self.scores or [0.0] * len(prefixes)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from bot.errors import EngineFailed, NothingToTell, ShuttingDown
 from bot.model_dir import ModelDescription
 from bot.storyteller.story import Ending, Stage, Story, StoryRequest, StoryUpdate, place_in_line
 from bot.storyteller.storyteller import ModelStoryteller
+from trainer.story_format import GenreCalibration, StoryCodec, StoryFormat
 
 
 def storyteller(engine: ScriptedEngine, model: ModelDescription) -> ModelStoryteller:
@@ -159,3 +161,21 @@ async def test_odds_sum_to_one_in_the_order_of_the_genres(model: ModelDescriptio
     assert tuple(odds) == model.genres
     assert sum(odds.values()) == pytest.approx(1)
     assert max(odds, key=odds.__getitem__) == "SCI-FI"
+
+
+async def test_an_engine_that_can_not_score_gives_the_most_common_genre_and_the_story_says_so(model: ModelDescription) -> None:
+    biased = StoryFormat(model.genres, GenreCalibration(1.0, {"SCI-FI": 2.0}), ("LATIN",))
+    model = replace(model, codec=StoryCodec(model.codec.tokenizer, biased))
+    engine = ScriptedEngine(["x"], ["y"])
+    engine.cannot_score = True
+    story = await story_of(engine, model, StoryRequest("old house"))
+    assert (story.genre, story.genre_assumed) == ("SCI-FI", True)
+    named = await story_of(engine, model, StoryRequest("old house", "horror"))
+    assert (named.genre, named.genre_assumed) == ("HORROR", False)
+
+
+async def test_a_story_says_whether_its_seed_repeats_it(model: ModelDescription) -> None:
+    engine = ScriptedEngine(["x"], ["y"])
+    assert (await story_of(engine, model, StoryRequest("old house", "horror"))).repeatable
+    engine.repeatable = False
+    assert not (await story_of(engine, model, StoryRequest("old house", "horror"))).repeatable
