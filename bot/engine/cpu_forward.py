@@ -1,6 +1,6 @@
 """GPT-2's forward pass on a CPU: all texts in flight share each matrix product, and none can tell.
 
-    keys and values   layer -> (slots * n_positions, 2 * n_embd): a text's tokens lie one after another in its slot
+    keys and values   layer -> (slots, 2, 1, n_head, n_positions, head width): a head's tokens lie one after another
     one pass          [text a: 20 tokens of its prompt | text b: 1 | text c: 1]  rows of one tensor through all layers;
                       only attention goes text by text, over the text's own tokens
 
@@ -67,8 +67,9 @@ class CpuForward:
         """Hold so many texts from now on. The memory of a slot is taken by the system as the slot fills."""
         self._slots = slots
         self._caches: list[Tensor] = []  # the old ones go before the new ones come
-        size = (slots * self.n_positions, 2 * self._shape.n_embd)
-        self._caches = [torch.empty(size) for _ in range(self._shape.n_layer)]
+        shape = self._shape
+        size = (slots, 2, 1, shape.n_head, shape.n_positions, shape.n_embd // shape.n_head)
+        self._caches = [torch.empty(size) for _ in range(shape.n_layer)]
 
     @torch.inference_mode()
     def __call__(self, parts: Sequence[Part]) -> Tensor:

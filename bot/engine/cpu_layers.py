@@ -48,31 +48,31 @@ class Block(nn.Module):
         self.attn_out = linear(layer.attn_out.weight, layer.attn_out.bias)
         self.mlp_in = linear(layer.mlp_in.weight, layer.mlp_in.bias)
         self.mlp_out = linear(layer.mlp_out.weight, layer.mlp_out.bias)
-        self.n_embd, self.n_head, self.n_positions = shape.n_embd, shape.n_head, shape.n_positions
+        self.n_embd, self.n_head = shape.n_embd, shape.n_head
         self.scale, self.approximation = shape.attention_scale, shape.gelu
 
     def forward(self, x: Tensor, cuts: list[int]) -> Tensor:
-        """The queries, keys and values of all rows side by side."""
-        return self.attn_in(self.ln_1(x), cuts)
+        """The queries, keys and values of all rows, as (3, 1, n_head, rows, head width)."""
+        qkv = self.attn_in(self.ln_1(x), cuts)
+        return qkv.view(1, x.shape[0], 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
 
-    def remember(self, qkv: Tensor, cache: Tensor, slots: list[int], starts: list[int], cuts: list[int]) -> None:
+    def remember(self, qkv: Tensor, texts: list[Tensor], starts: list[int], cuts: list[int]) -> None:
         """Write each text's new keys and values behind the old ones."""
-        keys_values = qkv.narrow(1, self.n_embd, 2 * self.n_embd)
+        keys_values = qkv.narrow(0, 1, 2)
         at = 0
         for i, n in enumerate(cuts):
-            cache.narrow(0, slots[i] * self.n_positions + starts[i], n).copy_(keys_values.narrow(0, at, n))
+            texts[i].narrow(3, starts[i], n).copy_(keys_values.narrow(3, at, n))
             at += n
 
-    def attend(self, qkv: Tensor, cache: Tensor, slots: list[int], ends: list[int], cuts: list[int], unseen: Tensor) -> Tensor:
+    def attend(self, queries: Tensor, texts: list[Tensor], ends: list[int], cuts: list[int], unseen: Tensor) -> Tensor:
         """Each text's newest queries over its own keys and values, up to `ends`."""
         mixed: list[Tensor] = []
         at = 0
         for i, n in enumerate(cuts):
             end = ends[i]
-            text = cache.narrow(0, slots[i] * self.n_positions, end).view(1, end, 2, self.n_head, -1).permute(2, 0, 3, 1, 4)
-            queries = qkv.narrow(0, at, n).narrow(1, 0, self.n_embd).view(1, n, self.n_head, -1).transpose(1, 2)
+            keys, values = texts[i].narrow(3, 0, end).unbind(0)
             mask = unseen.narrow(0, end - n, n).narrow(1, 0, end) if n > 1 else None
-            one = scaled_dot_product_attention(queries, text[0], text[1], attn_mask=mask, scale=self.scale)
+            one = scaled_dot_product_attention(queries.narrow(2, at, n), keys, values, attn_mask=mask, scale=self.scale)
             mixed.append(one.transpose(1, 2).reshape(n, self.n_embd))
             at += n
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
@@ -128,13 +128,18 @@ class Layers(nn.Module):
         x = embedding(torch.tensor(ids), self.embedding).add_(embedding(torch.tensor(positions), self.positions))
         for index, block in enumerate(self.blocks):
             qkv = block(x, cuts)
-            block.remember(qkv, caches[index], slots, starts, cuts)  # pyright: ignore[reportCallIssue]
+            texts: list[Tensor] = []
+            for slot in slots:
+                texts.append(caches[index].select(0, slot))  # noqa: PERF401 - TorchScript
+            block.remember(qkv, texts, starts, cuts)  # pyright: ignore[reportCallIssue]
+            queries = qkv.select(0, 0)
             if index == self.last and len(wanted) < len(ids):  # after this only the tokens count whose logits are wanted
                 rows = torch.tensor([last_rows[i] for i in wanted], dtype=torch.long)
-                x, qkv = x.index_select(0, rows), qkv.index_select(0, rows)
-                slots, ends, cuts = [slots[i] for i in wanted], [ends[i] for i in wanted], [1 for _ in wanted]
+                x, queries = x.index_select(0, rows), queries.index_select(2, rows)
+                texts, ends, cuts = [texts[i] for i in wanted], [ends[i] for i in wanted], [1 for _ in wanted]
             if len(cuts) > 0:
-                x = block.finish(x, block.attend(qkv, caches[index], slots, ends, cuts, self.unseen), cuts, grain)  # pyright: ignore[reportCallIssue]
+                mixed = block.attend(queries, texts, ends, cuts, self.unseen)  # pyright: ignore[reportCallIssue]
+                x = block.finish(x, mixed, cuts, grain)  # pyright: ignore[reportCallIssue]
         if len(cuts) == 0:
             return torch.empty(0, self.embedding.shape[0])
         return self.head(self.ln_f(x), cuts)
@@ -146,7 +151,8 @@ class Layers(nn.Module):
         cuts = [n_texts * length]
         x = (embedding(texts, self.embedding) + self.positions.narrow(0, 0, length)).flatten(0, 1)
         for block in self.blocks:
-            qkv = block(x, cuts).view(n_texts, length, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
+            # (3, 1, n_head, all rows, head width): a text's rows lie together
+            qkv = block(x, cuts).view(3, self.n_head, n_texts, length, -1).transpose(1, 2)
             mixed = scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=True, scale=self.scale)
             x = block.finish(x, mixed.transpose(1, 2).reshape(n_texts * length, -1), cuts, grain)  # pyright: ignore[reportCallIssue]
         return self.ln_f(x).view(n_texts, length, -1)

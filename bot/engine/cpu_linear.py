@@ -63,9 +63,8 @@ class Int8Linear(nn.Module):
         # the kernel rounds to whole steps of 1/127 around its zero, 128
         steps = x.div(scale)
         result = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1 / 127, 128, self.packed)
-        result = result.mul_(scale)
         bias = self.bias
-        return result if bias is None else result.add_(bias)
+        return result.mul_(scale) if bias is None else torch.addcmul(bias, result, scale)
 
 
 MakeLinear = type[Fp32Linear | Int8Linear]
