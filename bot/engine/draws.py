@@ -30,8 +30,9 @@ from bot.engine.sampling import (
 )
 from bot.engine.text_draws import TextDraws
 
-FIRST_LOOK = 256
-"""How many of the likeliest tokens are looked at first; a row that needs more is drawn again with 8 times as many."""
+FIRST_LOOK, WIDE_LOOK = 64, 512
+"""How many of the likeliest tokens are looked at first; a row that needs more is drawn again with 8 times as many. Where that
+happens at once, these texts are drawn flatly, and from then on the wider look comes first."""
 _WIDTH_STEP = 64
 """Lists of seen tokens are padded to a multiple of this, so that shapes change seldom."""
 
@@ -60,6 +61,7 @@ class Draws:
         self._slots = slots
         self._texts: list[TextDraws | None] = [None] * slots
         self._mix: _Mix | None = None
+        self._look = FIRST_LOOK
         self._device: torch.device | None = None  # that of the first logits
         self._width = 0
 
@@ -88,13 +90,14 @@ class Draws:
         columns = self._columns(mix)
         work = self._work[: len(mix.slots)]
         if self._graphed is not None:
-            first = self._graphed(logits, columns, mix.first_look, mix.asked)
+            first = self._graphed(logits, columns, self._look, mix.asked)
         else:
-            first = draw(logits, self._bias, work, columns, mix.first_look, mix.asked)
+            first = draw(logits, self._bias, work, columns, self._look, mix.asked)
         tokens: list[int] = first.tolist()
-        k = mix.first_look
+        k = self._look
         while again := [row for row, token in enumerate(tokens) if token == REACHES_FURTHER]:
             k *= 8
+            self._look = max(self._look, min(k, WIDE_LOOK))
             at = torch.tensor(again, device=logits.device)
             fewer = _rows_of(columns, at)
             more = draw(logits[at], self._bias, work[: len(again)], fewer, k, mix.asked).tolist()
@@ -128,6 +131,7 @@ class Draws:
     def _mix_of(self, slots: tuple[int, ...]) -> _Mix:
         if self._mix is None or self._mix.slots != slots:
             self._mix = self._new_mix(slots)
+            self._look = self._mix.first_look
         return self._mix
 
     def _new_mix(self, slots: tuple[int, ...]) -> _Mix:
@@ -153,6 +157,7 @@ class Draws:
             asked=Asked(
                 top_k=largest > 0,
                 top_p=min(top_ps) < 1,
+                whole=any(p < 1 and k == ALL_TOKENS for p, k in zip(top_ps, top_ks, strict=True)),
                 min_p=max(min_ps) > 0,
                 anything=not all(text.narrowed for text in texts),
             ),

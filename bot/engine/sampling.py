@@ -38,6 +38,8 @@ class Asked:
 
     top_k: bool = True
     top_p: bool = True
+    whole: bool = True
+    """Some row has a top_p and no top_k: its share is of all tokens."""
     min_p: bool = True
     anything: bool = True
     """Some row has none of these, and may draw any token."""
@@ -91,7 +93,7 @@ def draw(logits: Tensor, bias: Tensor, work: Tensor, columns: Columns, k: int, a
     if columns.banned is not None:
         work.scatter_(1, columns.banned, -torch.inf)
     work.div_(columns.temperature)
-    probabilities = work.softmax(dim=-1) if asked.top_p or asked.anything else None
+    probabilities = work.softmax(dim=-1) if asked.whole or asked.anything else None
     tokens = _draw_narrowed(work, columns, k, asked, probabilities)
     if asked.anything and probabilities is not None:
         is_open = (columns.top_k == ALL_TOKENS) & (columns.top_p >= 1) & (columns.min_p <= 0)
@@ -130,10 +132,9 @@ def _draw_narrowed(work: Tensor, columns: Columns, k: int, asked: Asked, probabi
     kept = values > -torch.inf
     if asked.top_k:
         kept &= _within_top_k(values, columns.top_k)
-    if asked.top_p and probabilities is not None:
-        whole = 1 / probabilities.gather(1, tokens[:, :1])
-        of_top_k = weights * kept if asked.top_k else None
-        kept &= _within_share(values, weights, of_top_k, whole, columns)
+    if asked.top_p:
+        whole = 1 / probabilities.gather(1, tokens[:, :1]) if probabilities is not None else None
+        kept &= _within_share(values, weights * kept if asked.top_k else weights, whole, columns)
     if asked.min_p:
         kept &= weights >= columns.min_p
     # in the order of the vocabulary, so that which tokens are looked at changes nothing
@@ -150,13 +151,15 @@ def _within_top_k(values: Tensor, top_k: Tensor) -> Tensor:
     return values >= values.gather(1, (top_k - 1).clamp_(max=values.shape[1] - 1))
 
 
-def _within_share(values: Tensor, weights: Tensor, of_top_k: Tensor | None, whole: Tensor, columns: Columns) -> Tensor:
+def _within_share(values: Tensor, of_top_k: Tensor, whole: Tensor | None, columns: Columns) -> Tensor:
     """The likeliest tokens that together reach top_p (Holtzman et al. 2020), and those as likely as the last of them.
 
-    The share is of the `whole` row, a sum of weights; in a row with a top_k, of what that left: `of_top_k`.
+    In a row with a top_k the share is of what that left, `of_top_k`; else of the `whole` row, a sum of weights.
     """
-    so_far = (weights if of_top_k is None else of_top_k).cumsum(dim=-1)  # one order for any k, which `sum` does not promise
-    total = whole if of_top_k is None else torch.where(columns.top_k == ALL_TOKENS, whole, so_far[:, -1:])
+    so_far = of_top_k.cumsum(dim=-1)  # one order for any k, which `sum` does not promise
+    total = so_far[:, -1:]
+    if whole is not None:
+        total = torch.where(columns.top_k == ALL_TOKENS, whole, total)
     last = torch.searchsorted(so_far, columns.top_p * total).clamp_(max=values.shape[1] - 1)
     return values >= values.gather(1, last)
 
