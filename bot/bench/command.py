@@ -1,11 +1,12 @@
 """The rounds of `python -m bot bench`, and what is printed of them.
 
-    round    generate: users stories, one after another     (in a process of its own)
-             ours: one story, several times                 (nobody else in flight)
-             ours: users stories, asked for at once
+    round    for each of the users:   one story by generate     (in a process of its own)
+                                      the same one by ours      (nobody else in flight)
+             all of them by ours, asked for at once
              this machine's rate of reading the weights
 
-Interleaved, so that whatever else the machine does slows both; each figure is of all rounds together.
+Interleaved, so that whatever else the machine does slows both; each figure is of all rounds together. `generate` one after
+another tells many as fast as one, so its stories count for both of its figures.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ PROMPTS = (
     *("two sisters and a talking fox", "the last train to nowhere", "a dragon in the library", "rain"),
 )
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
-_ALONE_A_ROUND = 3
 _BUSY_PERCENT = 10
 
 
@@ -152,7 +152,7 @@ async def _figures(options: BenchOptions, model: ModelDescription, engine: Local
         tok_per_s=round(speed, 1),
         ratio=round(speed / their_speed, 2),
         ttft_ms=round(1000 * statistics.median(told.ttft_s for told in measured.alone), 1),
-        generate_users_tok_per_s=round(their_speed, 2),  # one after another: so many as one alone
+        generate_users_tok_per_s=round(their_speed, 2),
         users=options.users,
         users_tok_per_s=round(together, 1),
         users_ratio=round(together / their_speed, 2),
@@ -190,9 +190,9 @@ async def _round(measured: _Measured, engine: LocalEngine, theirs: Baseline, req
         measured.theirs.append(told)
         measured.their_waits_s.append(waited_s + told.ttft_s)
         waited_s += told.seconds
-    async with loop_lag(measured.lag):
-        for request in requests[:_ALONE_A_ROUND]:
+        async with loop_lag(measured.lag):
             measured.alone.append(await tell(engine, request))
+    async with loop_lag(measured.lag):
         together, seconds = await tell_at_once(engine, requests)
     measured.together.extend(together)
     measured.together_s += seconds
