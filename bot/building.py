@@ -31,7 +31,7 @@ def build_engine(settings: Settings, model: ModelDescription, on_broken: Callabl
             device=settings.device,
             max_stories=settings.max_stories,
             max_queued=settings.max_queued,
-            threads_record=settings.state_dir / "threads.json",
+            state_dir=settings.state_dir,
             on_broken=on_broken,
         )
     return HttpEngine(

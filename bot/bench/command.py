@@ -123,7 +123,7 @@ async def _engine(model_dir: Path, settings: Settings, options: BenchOptions, sl
         device=settings.device,
         max_stories=slots,
         max_queued=max(options.users, options.queue),
-        threads_record=(settings.state_dir if options.size == "bundled" else model_dir) / "threads.json",
+        state_dir=settings.state_dir if options.size == "bundled" else model_dir,
     )
     try:
         yield engine

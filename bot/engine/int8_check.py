@@ -1,8 +1,8 @@
 """Whether a model may run in int8: only where its loss on stories it was never taught rises by less than 0.5 %.
 
 The stories are eight of our own (reference.txt, CC0; held out when the bundled model was taught). What was found is kept
-in the model directory as int8.json and holds until the weights change; where the directory can't be written to, the
-check is made at each load. It reads 1,600 tokens twice: half a
+in the model directory as int8.json and holds until the weights change; where that can't be written to, as where a container
+has it read-only, beside what else the bot remembers. It reads 1,600 tokens twice: half a
 tera-operation for GPT-2 124M, which two quiet cores do in some seconds, and a second for the bundled model.
 """
 
@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,28 +64,37 @@ class Int8Record:
         return f"held-out loss {self.loss_fp32:.4f} in fp32, {self.loss_int8:.4f} in int8: {self.rise:+.2%}"
 
 
-def known_record(model_dir: Path) -> Int8Record | None:
-    """The record kept with the model, if it is of these weights and this scheme."""
+def known_record(model_dir: Path, state_dir: Path | None = None) -> Int8Record | None:
+    """The record kept with the model or in `state_dir`, if it is of these weights and this scheme."""
+    for directory in (model_dir, state_dir):
+        record = _read(directory / RECORD) if directory is not None else None
+        if record is not None and record.scheme == SCHEME and record.weights == fingerprint(model_dir):
+            return record
+    return None
+
+
+def _read(file: Path) -> Int8Record | None:
     try:
-        kept = json.loads((model_dir / RECORD).read_text(encoding="utf-8"))
+        kept = json.loads(file.read_text(encoding="utf-8"))
         numbers = float(kept["loss_fp32"]), float(kept["loss_int8"]), int(kept["tokens"])
-        record = Int8Record(*numbers, str(kept["weights"]), str(kept["scheme"]))
+        return Int8Record(*numbers, str(kept["weights"]), str(kept["scheme"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
-        logger.warning("%s in %s is torn or of another kind; int8 is checked again", RECORD, model_dir)
+        logger.warning("%s in %s is torn or of another kind; int8 is checked again", RECORD, file.parent)
         return None
-    return record if record.scheme == SCHEME and record.weights == fingerprint(model_dir) else None
 
 
-def measure(model_dir: Path, tokenizer: Tokenizer, precise: Forward, compact: Forward) -> Int8Record:
-    """The loss of both on the reference, kept with the model where it can be."""
+def measure(
+    model_dir: Path, tokenizer: Tokenizer, precise: Forward, compact: Forward, state_dir: Path | None = None
+) -> Int8Record:
+    """The loss of both on the reference, kept with the model, or else in `state_dir`."""
     stories = [ids for ids in _reference_ids(tokenizer, precise.n_positions) if len(ids) > 1]
     losses = [sum(forward.score([ids[:1]], ids[1:])[0] for ids in stories) for forward in (precise, compact)]
     tokens = sum(len(ids) - 1 for ids in stories)
     fp32, int8 = (round(-loss / max(1, tokens), 6) for loss in losses)
     record = Int8Record(fp32, int8, tokens, fingerprint(model_dir))
-    _keep(model_dir, record)
+    _keep(record, [model_dir] if state_dir is None else [model_dir, state_dir])
     return record
 
 
@@ -106,12 +116,20 @@ def _reference_ids(tokenizer: Tokenizer, n_positions: int) -> list[list[int]]:
     return [encoding.ids[:n_positions] for encoding in tokenizer.encode_batch(stories)]
 
 
-def _keep(model_dir: Path, record: Int8Record) -> None:
+def _keep(record: Int8Record, directories: Sequence[Path]) -> None:
+    """In the first of them that can be written to."""
     finite = {name: value if value == value else None for name, value in asdict(record).items()}  # NaN is no JSON
     text = json.dumps({**finite, "rise": round(record.rise, 6) if math.isfinite(record.rise) else None}, indent=2)
-    part = model_dir / f"{RECORD}.part"
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(model_dir / RECORD)
-    except OSError as error:
-        logger.warning("%s can't be kept in %s (%s): int8 is checked again at the next load", RECORD, model_dir, error)
+    why: OSError | None = None
+    for directory in directories:
+        part = directory / f"{RECORD}.part"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            part.write_text(text + "\n", encoding="utf-8")
+            part.replace(directory / RECORD)
+        except OSError as error:
+            why = error
+            continue
+        return
+    places = " or ".join(str(directory) for directory in directories)
+    logger.warning("%s can't be kept in %s (%s): int8 is checked again at the next load", RECORD, places, why)

@@ -72,13 +72,11 @@ class _Made(NamedTuple):
     reason: str
 
 
-def load_model(
-    model_dir: Path, threads: int | None, device: str, slots: int, threads_record: Path | None = None
-) -> LoadedModel:
+def load_model(model_dir: Path, threads: int | None, device: str, slots: int, state_dir: Path | None = None) -> LoadedModel:
     """Everything in `model_dir`, ready to write. Call it on the thread that will decode. Raises ModelUnavailable.
 
-    `threads` are torch's inside a forward; None measures which number is fastest, once where
-    `threads_record` can keep it. `slots` texts are held at once.
+    `threads` are torch's inside a forward; None measures which number is fastest. What was measured is
+    kept in `state_dir`. `slots` texts are held at once.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -88,10 +86,10 @@ def load_model(
     unwritable = torch.zeros(config.vocab_size, dtype=torch.bool)
     unwritable[torch.tensor(sorted(vocabulary.unwritable), dtype=torch.long)] = True
     placement = choose_placement(device)
-    forward, how, *reasons = _make_forward(model_dir, tokenizer, placement, slots)
+    forward, how, *reasons = _make_forward(model_dir, tokenizer, placement, slots, state_dir)
     if placement.device.type == "cpu":
         if threads is None and isinstance(forward, CpuForward):
-            reasons.append(choose_threads(forward, fingerprint(model_dir), threads_record))
+            reasons.append(choose_threads(forward, fingerprint(model_dir), state_dir / "threads.json" if state_dir else None))
         how = f"{how}, {torch.get_num_threads()} threads"
     logger.info("%s is loaded on %s (%s)", model_dir.name, how, "; ".join(reasons))
     return LoadedModel(config, vocabulary, unwritable, forward, str(placement.device), how)
@@ -114,14 +112,14 @@ def choose_placement(device: str) -> Placement:
     return Placement(chosen, torch.float32, "this GPU has no bf16")
 
 
-def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, slots: int) -> _Made:
+def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, slots: int, state_dir: Path | None) -> _Made:
     """The forward pass for a device. Raises ModelUnavailable."""
     shape = covered_shape(read_fields(model_dir))
     if isinstance(shape, str):
         logger.warning("%s runs on transformers' slower forward pass: %s", model_dir.name, shape)
         return _any_forward(model_dir, placement, slots)
     if placement.device.type == "cpu":
-        return _cpu_forward(model_dir, tokenizer, read_weights(model_dir, shape), slots)
+        return _cpu_forward(model_dir, tokenizer, read_weights(model_dir, shape), slots, state_dir)
     if placement.device.type == "cuda":
         from bot.engine.cuda_forward import CudaForward
 
@@ -137,15 +135,15 @@ def _any_forward(model_dir: Path, placement: Placement, slots: int) -> _Made:
     return _Made(forward, placement.numbers, f"transformers' forward pass, {placement.reason}")
 
 
-def _cpu_forward(model_dir: Path, tokenizer: Tokenizer, weights: Gpt2Weights, slots: int) -> _Made:
+def _cpu_forward(model_dir: Path, tokenizer: Tokenizer, weights: Gpt2Weights, slots: int, state_dir: Path | None) -> _Made:
     """In int8 if that is known or found to cost no quality; it is checked once for each model."""
     if not int8_is_there():
         return _Made(CpuForward(weights, Fp32Linear, slots), "cpu in fp32", "this processor or torch has no int8 kernel")
-    record = known_record(model_dir)
+    record = known_record(model_dir, state_dir)
     if record is None:
         logger.info("checking what int8 costs %s, once for each model", model_dir.name)
         precise, compact = (CpuForward(weights, linear, slots) for linear in (Fp32Linear, Int8Linear))
-        record = measure(model_dir, tokenizer, precise, compact)
+        record = measure(model_dir, tokenizer, precise, compact, state_dir)
     if record.allows:
         return _Made(CpuForward(weights, Int8Linear, slots), "cpu in int8", str(record))
     logger.warning("%s runs in fp32, much slower: int8 would cost too much (%s)", model_dir.name, record)

@@ -54,11 +54,11 @@ class LocalEngine:
         device: str = "auto",
         max_stories: int = 8,
         max_queued: int = 200,
-        threads_record: Path | None = None,
+        state_dir: Path | None = None,
         on_broken: Callable[[], object] = lambda: None,
     ) -> None:
-        """`threads` are torch's inside a forward; None takes the fastest, and keeps which in the file `threads_record`.
-        `device` is "auto" or a name for torch.
+        """`threads` are torch's inside a forward; None takes the fastest. What was measured of a model
+        is kept in `state_dir`. `device` is "auto" or a name for torch.
 
         `on_broken` is called, on the decode thread, when the GPU's context is lost: every later text would fail, so the
         process should end and be started again. By then each text in flight or waiting got its EngineBroken.
@@ -67,7 +67,7 @@ class LocalEngine:
         self._threads = threads
         self._device = device
         self._max_stories = max_stories
-        self._threads_record = threads_record
+        self._state_dir = state_dir
         self._on_broken = on_broken
         self._thread = DecodeThread(max_queued)
         self._loading: Future[LoadedModel] | None = None
@@ -164,7 +164,7 @@ class LocalEngine:
         try:
             from bot.engine.loading import load_model
 
-            model = load_model(self._model_dir, self._threads, self._device, self._max_stories, self._threads_record)
+            model = load_model(self._model_dir, self._threads, self._device, self._max_stories, self._state_dir)
             self._thread.employ(_scheduler(model, self._on_broken))
         except ModelUnavailable:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,6 +125,26 @@ def test_a_directory_that_cannot_be_written_to_is_checked_at_each_load(
     load(model_dir)
     assert checks == ["model", "model"]
     assert "can't be kept" in caplog.text
+
+
+def test_a_directory_that_is_read_only_has_its_record_among_what_the_bot_remembers(
+    model_dir: Path, tmp_path: Path, checks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def refuse(self: Path, *args: Any, **options: Any) -> int:
+        if self.is_relative_to(model_dir):
+            raise PermissionError(13, "read-only")
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    state_dir = tmp_path / "new" / "state"
+    for _ in range(2):
+        loading.load_model(model_dir, 1, "cpu", 4, state_dir)
+    assert checks == ["model"]
+    change_a_weight(model_dir)
+    loading.load_model(model_dir, 1, "cpu", 4, state_dir)
+    assert checks == ["model", "model"]
 
 
 def test_a_processor_without_the_kernel_runs_fp32(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
