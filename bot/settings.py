@@ -94,6 +94,13 @@ class Settings(BaseSettings):
             raise ValueError(_ADDRESSES)
         return urls
 
+    @field_validator("engine_api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+            raise ValueError("it should be on one line, of letters, digits and signs")
+        return key
+
     @field_validator("log_level", "device", mode="before")
     @classmethod
     def _any_case(cls, value: Any, info: Any) -> Any:

@@ -41,6 +41,8 @@ PROMPTS = (
     *("magic castle", "a robot who learns to paint", "the haunted lighthouse on the hill", "lost treasure"),
     *("two sisters and a talking fox", "the last train to nowhere", "a dragon in the library", "rain"),
 )
+MOST_USERS = 256
+"""MAX_STORIES can be no more."""
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
 _BUSY_PERCENT = 10
 
@@ -88,10 +90,7 @@ class _Measured:
 
 async def bench(options: BenchOptions, settings: Settings) -> int:
     """Measure and print; the exit status. Raises StoryError."""
-    if min(options.users, options.tokens, options.rounds) < 1 or options.queue < 0:
-        raise StoryError("--users, --tokens and --rounds are whole numbers of 1 or more, --queue of 0 or more.")
-    if options.model is not None and options.size != "bundled":
-        raise StoryError("Name a --model or a --size, not both.")
+    _check(options)
     _warn_if_busy()
     with _model_dir(options, settings) as model_dir, baseline(model_dir, options.size, _device(settings), SAMPLING) as theirs:
         model = describe(model_dir)
@@ -113,6 +112,18 @@ async def bench(options: BenchOptions, settings: Settings) -> int:
     if options.json:
         print(json.dumps(asdict(figures)))
     return 0
+
+
+def _check(options: BenchOptions) -> None:
+    """All that would else end the run after its minutes. Raises StoryError."""
+    if min(options.users, options.tokens, options.rounds) < 1 or options.queue < 0:
+        raise StoryError("--users, --tokens and --rounds are whole numbers of 1 or more, --queue of 0 or more.")
+    if options.users > MOST_USERS:
+        raise StoryError(f"--users {options.users} is too many: each has a slot, and a bot has {MOST_USERS} at most.")
+    if options.model is not None and options.size != "bundled":
+        raise StoryError("Name a --model or a --size, not both.")
+    if options.sweep is not None and (options.sweep.is_dir() or not options.sweep.absolute().parent.is_dir()):
+        raise StoryError(f"--sweep {options.sweep} can't be a picture: name a file in a folder that is there.")
 
 
 @asynccontextmanager

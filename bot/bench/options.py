@@ -14,9 +14,9 @@ class BenchOptions:
     """How fast this machine tells stories, beside `generate` of transformers in turns with it."""
 
     model: Path | None = None
-    """The model directory; the bundled one when neither it nor a size is named."""
+    """The model directory, in place of MODEL_DIR."""
     size: Size = "bundled"
-    """gpt2: 124M parameters with random weights, made for this run and removed after it; speed does not depend on them."""
+    """bundled: the model directory. gpt2: 124M parameters with random weights, made for this run and removed after it; speed does not depend on them."""
     users: int = 8
     """Stories that are asked for at the same moment."""
     tokens: int = 64

@@ -90,7 +90,8 @@ def load_model(model_dir: Path, threads: int | None, device: str, slots: int, st
     if placement.device.type == "cpu":
         if threads is None and isinstance(forward, CpuForward):
             reasons.append(choose_threads(forward, fingerprint(model_dir), state_dir / "threads.json" if state_dir else None))
-        how = f"{how}, {torch.get_num_threads()} threads"
+        number = torch.get_num_threads()
+        how = f"{how}, {number} thread{'s' if number > 1 else ''}"
     logger.info("%s is loaded on %s (%s)", model_dir.name, how, "; ".join(reasons))
     return LoadedModel(config, vocabulary, unwritable, forward, str(placement.device), how)
 

@@ -60,7 +60,9 @@ def test_one_run_measures_both_and_prints_json_last(random_model: Path, tmp_path
     ("arguments", "sentence"),
     [
         (("--users", "0"), "whole numbers of 1 or more"),
+        (("--users", "257"), "too many"),
         (("--size", "gpt2"), "not both"),
+        (("--sweep", "/nowhere/sweep.png"), "a folder that is there"),
         (("--tokens", "5000"), "too many"),
     ],
 )

@@ -112,3 +112,11 @@ def test_settings_can_not_be_changed() -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.story_length = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("ENGINE_API_KEY", key)
+    with pytest.raises(BadSetting, match="on one line") as raised:
+        load_settings()
+    assert key not in str(raised.value)

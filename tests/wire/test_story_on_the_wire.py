@@ -12,8 +12,8 @@ import pytest
 from bot_process import BotStarter
 from discord_server import DiscordServer, Interaction
 from discord_server.rules import Rules, Window
-from loop_lag import watch_loop_lag
 
+from bot.bench.ours import LoopLag, loop_lag
 from bot.discord_ui.client import FAREWELL_S
 
 pytestmark = pytest.mark.timeout(300)  # each starts the bot once or twice: seconds alone, a minute beside a training
@@ -58,7 +58,7 @@ def assert_it_grew(contents: list[str]) -> None:
 async def test_stories_grow_in_a_channel_a_direct_message_and_at_a_mention(
     discord_server: DiscordServer, bot_process: BotStarter, random_model: Path
 ) -> None:
-    async with watch_loop_lag() as lag:
+    async with loop_lag(lag := LoopLag()):
         bot = await bot_process(model_dir=random_model, env=QUICK)
         await bot.ready()
         command = await bot.alive_while(discord_server.wait_command("story", timeout_s=60))
