@@ -16,7 +16,8 @@ class BenchOptions:
     model: Path | None = None
     """The model directory, in place of MODEL_DIR."""
     size: Size = "bundled"
-    """bundled: the model directory. gpt2: 124M parameters with random weights, made for this run and removed after it; speed does not depend on them."""
+    """bundled: the model directory. gpt2: 124M parameters with random weights, made for this run and removed after it; speed
+    does not depend on them."""
     users: int = 8
     """Stories that are asked for at the same moment."""
     tokens: int = 64
