@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def environment(model: Path) -> dict[str, str]:
     """This process's own, without what would reach Discord or read a developer's .env."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DISCORD_")}
-    return {**kept, "STORYTELLER_ENV_FILE": os.devnull, "MODEL_DIR": str(model), "STORY_LENGTH": "40"}
+    mine = {"STORYTELLER_ENV_FILE": os.devnull, "MODEL_DIR": str(model), "STATE_DIR": str(model.parent / "state")}
+    return {**kept, **mine, "STORY_LENGTH": "40"}
 
 
 def bot(model: Path, *arguments: str, typed: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
