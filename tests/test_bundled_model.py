@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bot.building import build_storyteller
 from bot.settings import ROOT, Settings, default_model_dir
 from bot.storyteller.story import StoryRequest
@@ -16,8 +18,8 @@ def test_the_default_model_is_bundled_with_its_card() -> None:
     assert "nats per token" in card
 
 
-async def test_two_words_become_a_tagged_story_that_a_seed_repeats() -> None:
-    storyteller = build_storyteller(Settings(model_dir=default_model_dir()))
+async def test_two_words_become_a_tagged_story_that_a_seed_repeats(tmp_path: Path) -> None:
+    storyteller = build_storyteller(Settings(model_dir=default_model_dir(), state_dir=tmp_path))
     stories = []
     try:
         for _ in range(2):
