@@ -97,12 +97,7 @@ def test_a_byte_that_is_no_character_ends_nothing(random_model: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bot", "console"],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "STORYTELLER_ENV_FILE": os.devnull,
-            "MODEL_DIR": str(random_model),
-            "PYTHONIOENCODING": "utf-8:strict",
-        },
+        env={**environment(random_model), "PYTHONIOENCODING": "utf-8:strict"},
         input=b"/story magic \xff castle genre:HORROR length:20\n/quit\n",
         capture_output=True,
         timeout=110,
