@@ -91,10 +91,13 @@ class _Measured:
 async def bench(options: BenchOptions, settings: Settings) -> int:
     """Measure and print; the exit status. Raises StoryError."""
     _check(options)
+    if options.size == "bundled":
+        _check_fits(options, describe(settings.model_dir))
     _warn_if_busy()
     with _model_dir(options, settings) as model_dir, baseline(model_dir, options.size, _device(settings), SAMPLING) as theirs:
         model = describe(model_dir)
-        _check_fits(options, model)
+        if options.size != "bundled":  # it is there only now
+            _check_fits(options, model)
         most = max([options.users, *(SWEEP if options.sweep else ())])
         async with _engine(model_dir, settings, options, most) as engine:
             figures = await _figures(options, model, engine, theirs)
