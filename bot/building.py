@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bot.engine.http import HttpEngine
 from bot.engine.interface import Engine
 from bot.engine.local import LocalEngine
 from bot.model_dir import ModelDescription, describe
@@ -34,6 +33,8 @@ def build_engine(settings: Settings, model: ModelDescription, on_broken: Callabl
             state_dir=settings.state_dir,
             on_broken=on_broken,
         )
+    from bot.engine.http import HttpEngine  # brings aiohttp along, 0.3 s that the terminal needs not wait for
+
     return HttpEngine(
         settings.engine_url,
         model.directory,
