@@ -28,6 +28,7 @@ from bot.bench.crowd import CrowdFigures, crowd
 from bot.bench.limit import reads_per_s
 from bot.bench.options import BenchOptions
 from bot.bench.ours import LoopLag, loop_lag, tell, tell_at_once
+from bot.bench.start import READY
 from bot.engine.interface import GenerationRequest, Sampling
 from bot.engine.local import LocalEngine
 from bot.engine.model_files import read_config
@@ -184,10 +185,19 @@ async def _figures(options: BenchOptions, model: ModelDescription, engine: Local
 async def _start_s(model: ModelDescription) -> float:
     _say("starting a bot")
     started_s = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bot.bench.start", str(model.directory), cwd=ROOT)
-    if await process.wait():
+    arguments = sys.executable, "-m", "bot.bench.start", str(model.directory)
+    process = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    said, status = await asyncio.gather(_first_line(process.stdout), process.wait())
+    line, ready_s = said
+    if line != READY or status:
         raise StoryError("A bot with this model does not start: look at what it said above.")
-    return time.perf_counter() - started_s
+    return ready_s - started_s
+
+
+async def _first_line(stdout: asyncio.StreamReader | None) -> tuple[str, float]:
+    """And when it came."""
+    line = await stdout.readline() if stdout is not None else b""
+    return line.decode().strip(), time.perf_counter()
 
 
 async def _warm_up(engine: LocalEngine, theirs: Baseline, requests: list[GenerationRequest]) -> None:

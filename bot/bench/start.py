@@ -1,4 +1,4 @@
-"""`python -m bot.bench.start DIR`: a process that ends as soon as its model is ready, to be timed from outside."""
+"""`python -m bot.bench.start DIR`: a process that says so when its model is ready, and ends; to be timed from outside."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 from bot.building import build_storyteller
 from bot.settings import load_settings
 
+READY = "ready"
+
 
 async def start(model_dir: Path) -> None:
-    """Load and close. Raises StoryError."""
+    """Load, say READY, and close. Raises StoryError."""
     storyteller = build_storyteller(load_settings(model_dir=model_dir))
     try:
         await storyteller.load()
+        print(READY, flush=True)
     finally:
         await storyteller.close()
 
