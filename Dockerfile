@@ -11,5 +11,7 @@ RUN pip install --no-cache-dir --editable .
 COPY models models
 RUN useradd --create-home storyteller && mkdir -p .state && chown storyteller .state
 USER storyteller
+# What is compiled for the host's processor outlives the container, as the state does.
+ENV NUMBA_CACHE_DIR=/storyteller/.state/compiled
 # Exec form, so that SIGTERM reaches the bot and it can end the stories in flight.
 CMD ["python", "-m", "bot", "discord"]

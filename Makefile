@@ -15,6 +15,8 @@ setup: .venv/.ready
 	@echo "Setting up .venv (a few minutes, once) ..." >&2
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade-strategy only-if-needed -e . >&2
+	@echo "Compiling for this processor (half a minute at most, once) ..." >&2
+	@$(BIN)/python -c 'from bot.engine.cpu_compile import compile_step; compile_step()' || echo "That failed; the bot will say what follows from it." >&2
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready

@@ -1,7 +1,7 @@
 """GPT-2's layers on a CPU, as TorchScript: a pass is one call from Python, where it was 20 for each layer.
 
 TorchScript is part of torch and needs no compiler. What it saves is the way from Python into torch, most of all for the
-int8 product: 21 us from Python and 6 us from a script for a small one. A step of the bundled model has 17 of them.
+int8 product: 21 us from Python and 6 us from a script for a small one. A pass of the bundled model has 17 of them.
 """
 
 from __future__ import annotations

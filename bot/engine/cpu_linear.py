@@ -66,6 +66,12 @@ class Int8Linear(nn.Module):
         bias = self.bias
         return result.mul_(scale) if bias is None else torch.addcmul(bias, result, scale)
 
+    @torch.jit.unused
+    def unpacked(self) -> tuple[Tensor, Tensor]:
+        """The weights once more, as int8 of shape (out, in), and a float32 scale for each output."""
+        weight, _ = torch.ops.quantized.linear_unpack(self.packed)
+        return weight.int_repr(), weight.q_per_channel_scales().float()
+
 
 MakeLinear = type[Fp32Linear | Int8Linear]
 

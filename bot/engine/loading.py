@@ -89,7 +89,8 @@ def load_model(model_dir: Path, threads: int | None, device: str, slots: int, st
     forward, how, *reasons = _make_forward(model_dir, tokenizer, placement, slots, state_dir)
     if placement.device.type == "cpu":
         if threads is None and isinstance(forward, CpuForward):
-            reasons.append(choose_threads(forward, fingerprint(model_dir), state_dir / "threads.json" if state_dir else None))
+            what = f"{forward.steps_by}, {fingerprint(model_dir)[:32]}"
+            reasons.append(choose_threads(forward, what, state_dir / "threads.json" if state_dir else None))
         number = torch.get_num_threads()
         how = f"{how}, {number} thread{'s' if number > 1 else ''}"
     logger.info("%s is loaded on %s (%s)", model_dir.name, how, "; ".join(reasons))

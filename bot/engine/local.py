@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
 from bot.engine.scheduler import PROMPT_TOKENS_A_ROUND, Scheduler
 from bot.engine.ticket import Ticket
+from bot.engine.torch_libraries import load_ahead
 from bot.errors import ModelUnavailable
 
 if TYPE_CHECKING:  # it imports torch, which only the thread may do
@@ -162,6 +164,7 @@ class LocalEngine:
     def _load(self) -> LoadedModel:
         """On the decode thread."""
         try:
+            self._load_ahead()
             from bot.engine.loading import load_model
 
             model = load_model(self._model_dir, self._threads, self._device, self._max_stories, self._state_dir)
@@ -177,6 +180,19 @@ class LocalEngine:
         self._config = model.config
         self._repeatable = model.forward.repeatable
         return model
+
+    def _load_ahead(self) -> None:
+        """Torch's libraries, and what a model on the CPU will most likely need: it is the faster for coming before torch."""
+        libraries = load_ahead()
+        if libraries is not None:
+            libraries.join()  # not beside others: the system's loader makes them wait, and they hold the interpreter's lock
+        if self._device == "cpu" or (self._device == "auto" and shutil.which("nvidia-smi") is None):
+            try:
+                from bot.engine.cpu_compile import compile_step
+
+                compile_step()
+            except Exception:  # the model will say what follows from it, if it needs it
+                logger.debug("the step could not be compiled ahead", exc_info=True)
 
     def _known_config(self) -> ModelConfig:
         if self._config is None:

@@ -31,13 +31,13 @@ WORTH = 0.92
 """More threads are taken when they need less than this share of the time."""
 
 
-def choose_threads(forward: Forward, weights: str, record: Path | None) -> str:
+def choose_threads(forward: Forward, what: str, record: Path | None) -> str:
     """Set torch's threads to what is fastest here for one text and for eight; the reason, for the log.
 
-    `record` keeps it for these `weights` (a fingerprint) on this machine. What the slots held is lost.
+    `record` keeps it for `what` (the weights' fingerprint, what computes them) on this machine. What the slots held is lost.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    key = f"{cores} cores, torch {torch.__version__}, {weights[:32]}"
+    key = f"{cores} cores, torch {torch.__version__}, {what}"
     known = _read(record)
     if key in known:
         torch.set_num_threads(known[key])

@@ -1,0 +1,81 @@
+"""Compile the step of cpu_kernels.py with a toy of a model, or load what was compiled before.
+
+numba compiles for types and not for sizes, so what the toy brought about serves every model. It needs no torch; `make` does it
+when it sets up.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Timer
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from bot.engine.cpu_kernels import Model
+
+logger = logging.getLogger(__name__)
+
+LONG_S = 2.0
+"""Loading takes less."""
+
+
+def compile_step() -> None:
+    """Make the step ready for this processor. Raises whatever numba does where it can't.
+
+    What was kept may be torn (numba does not wait until the disk has it), and the disk may be full: then it is compiled anew,
+    and kept if possible.
+    """
+    from bot.engine.cpu_kernels import forget, forget_and_keep_nothing
+
+    notice = Timer(LONG_S, logger.info, ["compiling the model's step for this processor: half a minute at most, once"])
+    notice.daemon = True
+    notice.start()
+    try:
+        try:
+            _run_toy()
+        except Exception as error:  # noqa: BLE001 - numba has no error of its own for it: pickle's, the system's
+            logger.warning("what numba keeps can't be read or written, so the model's step is compiled anew (%s)", error)
+            forget()
+            try:
+                _run_toy()
+            except Exception:  # noqa: BLE001
+                forget_and_keep_nothing()
+                _run_toy()
+    finally:
+        notice.cancel()
+
+
+def _run_toy() -> None:
+    from bot.engine.cpu_kernels import token_step
+
+    cache = np.zeros((1, 1, 2, 1, 8, 32), np.float32)
+    zero, one = np.zeros(1, np.int64), np.float32(1)
+    token_step(_toy(), cache, zero, zero, zero, zero, one, one, False, 1)
+
+
+def _toy(wide: int = 32) -> Model:
+    """One layer of zeros."""
+    from bot.engine.cpu_kernels import Model, Norm, Product
+
+    def zeros(*shape: int) -> NDArray[np.float32]:
+        return np.zeros(shape, np.float32)
+
+    def product(columns: int, rows: int) -> Product:
+        return Product(np.zeros((1, columns, rows), np.int8), zeros(1, columns), zeros(1, columns))
+
+    norm = Norm(zeros(1, wide), zeros(1, wide))
+    return Model(
+        embedding=zeros(4, wide),
+        positions=zeros(8, wide),
+        ln_1=norm,
+        attn_in=product(3 * wide, wide),
+        attn_out=product(wide, wide),
+        ln_2=norm,
+        mlp_in=product(wide, wide),
+        mlp_out=product(wide, wide),
+        ln_f=norm,
+        head=product(4, wide),
+    )
