@@ -24,7 +24,6 @@ from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
 from bot.engine.scheduler import PROMPT_TOKENS_A_ROUND, Scheduler
 from bot.engine.ticket import Ticket
-from bot.engine.torch_libraries import load_ahead
 from bot.errors import ModelUnavailable
 
 if TYPE_CHECKING:  # it imports torch, which only the thread may do
@@ -182,10 +181,7 @@ class LocalEngine:
         return model
 
     def _load_ahead(self) -> None:
-        """Torch's libraries, and what a model on the CPU will most likely need: it is the faster for coming before torch."""
-        libraries = load_ahead()
-        if libraries is not None:
-            libraries.join()  # not beside others: the system's loader makes them wait, and they hold the interpreter's lock
+        """What a model on the CPU will most likely need: it is the faster for coming before torch."""
         if self._device == "cpu" or (self._device == "auto" and shutil.which("nvidia-smi") is None):
             try:
                 from bot.engine.cpu_compile import compile_step

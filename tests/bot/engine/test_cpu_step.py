@@ -250,18 +250,3 @@ def in_a_new_process(code: str, **environment: str) -> str:
 def test_compiling_ahead_does_not_import_torch() -> None:
     code = "import sys; from bot.engine.cpu_compile import compile_step; compile_step(); print('torch' in sys.modules)"
     assert in_a_new_process(code).strip() == "False"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a process's libraries are listed in /proc on Linux alone")
-def test_torchs_libraries_load_without_torch() -> None:
-    if any((Path(torch.__file__).parent / "lib").glob("libtorch_cuda.*")):
-        pytest.skip("torch for CUDA finds its libraries itself")
-    code = """
-import sys
-from bot.engine.torch_libraries import load_ahead
-load_ahead().join()
-print('torch' in sys.modules, 'libtorch_cpu' in open('/proc/self/maps').read())
-import torch
-print(torch.ones(2).sum().item())
-"""
-    assert in_a_new_process(code).split() == ["False", "True", "2.0"]
