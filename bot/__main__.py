@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
@@ -213,5 +215,19 @@ def _log_to_stderr(level: str) -> None:
     logging.getLogger("torch").setLevel(logging.WARNING)  # it tells of its caches when the process ends
 
 
+def leave(status: int) -> NoReturn:
+    """End this process, at once if a thread is still in a load, which nothing can interrupt.
+
+    Python would take itself apart under that thread, which is in libraries of C++, and now and then it would end by a signal.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or never there
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,6 +7,7 @@ when it sets up.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from threading import Timer
 from typing import TYPE_CHECKING
 
@@ -23,29 +24,44 @@ LONG_S = 2.0
 
 
 def compile_step() -> None:
-    """Make the step ready for this processor. Raises whatever numba does where it can't.
+    """Make the step ready for this processor, once in a process. Raises whatever numba does where it can't, each time.
 
     What was kept may be torn (numba does not wait until the disk has it), and the disk may be full: then it is compiled anew,
     and kept if possible.
     """
-    from bot.engine.cpu_kernels import forget, forget_and_keep_nothing
+    fault = _outcome()
+    if fault is not None:
+        raise fault
 
+
+@cache
+def _outcome() -> Exception | None:
+    """What hinders it. Found out once: to fail takes as long as to succeed."""
     notice = Timer(LONG_S, logger.info, ["compiling the model's step for this processor: half a minute at most, once"])
     notice.daemon = True
     notice.start()
     try:
-        try:
-            _run_toy()
-        except Exception as error:  # noqa: BLE001 - numba has no error of its own for it: pickle's, the system's
-            logger.warning("what numba keeps can't be read or written, so the model's step is compiled anew (%s)", error)
-            forget()
-            try:
-                _run_toy()
-            except Exception:  # noqa: BLE001
-                forget_and_keep_nothing()
-                _run_toy()
+        _compile()
+    except Exception as error:  # noqa: BLE001 - raised to each who asks
+        return error
     finally:
         notice.cancel()
+    return None
+
+
+def _compile() -> None:
+    from bot.engine.cpu_kernels import forget, forget_and_keep_nothing
+
+    try:
+        _run_toy()
+    except Exception as error:  # noqa: BLE001 - numba has no error of its own for it: pickle's, the system's
+        logger.warning("what numba keeps can't be read or written, so the model's step is compiled anew (%s)", error)
+        forget()
+        try:
+            _run_toy()
+        except Exception:  # noqa: BLE001
+            forget_and_keep_nothing()
+            _run_toy()
 
 
 def _run_toy() -> None:

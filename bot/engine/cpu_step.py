@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -28,17 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class TokenStep(Protocol):
-    """One token for each text."""
-
-    def __call__(self, cache: Tensor, parts: Sequence[Part]) -> Tensor:
-        """The logits of those parts that want them; each part has one token. `cache` holds all layers' keys and values:
-        (layers, slots, 2, n_head, n_positions, head width), contiguous.
-        """
-        ...
-
-
-def token_step(weights: Gpt2Weights, layers: Layers) -> TokenStep | None:
+def token_step(weights: Gpt2Weights, layers: Layers) -> CompiledStep | None:
     """The step for these layers, whose products are in int8; None, with a line in the log, where numba does not work."""
     try:
         compile_step()
@@ -49,7 +39,7 @@ def token_step(weights: Gpt2Weights, layers: Layers) -> TokenStep | None:
 
 
 class CompiledStep:
-    """A TokenStep by numba."""
+    """One token for each text."""
 
     _one_at_a_time = Lock()  # for the process: some of numba's thread pools end it when two threads come at once
 
@@ -61,7 +51,9 @@ class CompiledStep:
         self._run = token_step
 
     def __call__(self, cache: Tensor, parts: Sequence[Part]) -> Tensor:
-        """See TokenStep."""
+        """The logits of those parts that want them; each part has one token. `cache` holds all layers' keys and values:
+        (layers, slots, 2, n_head, n_positions, head width), contiguous.
+        """
         numbers = np.array([(part.ids[0], part.slot, part.start) for part in parts], np.int64)
         ids, slots, positions = np.ascontiguousarray(numbers.T)
         wanted = np.array([row for row, part in enumerate(parts) if part.wanted], np.int64)

@@ -8,23 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_gpt2 import cpu_forward
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from bot.engine.any_forward import AnyForward, load_any_gpt2
 from bot.engine.cpu_forward import CpuForward
-from bot.engine.cpu_linear import Fp32Linear, Int8Linear
+from bot.engine.cpu_linear import Fp32Linear, Int8Linear, MakeLinear
 from bot.engine.forward import Forward, Part
-from bot.engine.gpt2_weights import Gpt2Shape, covered_shape, read_weights
-from bot.engine.model_files import read_fields
 
 PROMPT = (5, 99, 7, 280, 41, 13, 13, 200)
 
 
-def forward_of(model_dir: Path, linear: type[Fp32Linear | Int8Linear], slots: int = 4) -> CpuForward:
-    shape = covered_shape(read_fields(model_dir))
-    assert isinstance(shape, Gpt2Shape)
-    return CpuForward(read_weights(model_dir, shape), linear, slots)
+def forward_of(model_dir: Path, linear: MakeLinear) -> CpuForward:
+    return cpu_forward(model_dir, linear, slots=4)
 
 
 @pytest.fixture(autouse=True)

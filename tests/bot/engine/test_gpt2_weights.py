@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_gpt2 import cpu_forward
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from bot.engine.any_forward import AnyForward
 from bot.engine.cpu_forward import CpuForward
 from bot.engine.cpu_linear import Fp32Linear
 from bot.engine.forward import Forward, Part
-from bot.engine.gpt2_weights import Gpt2Shape, covered_shape, read_weights
 from bot.engine.loading import load_model
-from bot.engine.model_files import read_fields
 from bot.errors import ModelUnavailable
 
 PROMPT = (5, 99, 7, 280, 41)
@@ -33,9 +32,7 @@ def change_config(model_dir: Path, **fields: object) -> None:
 
 
 def precise(model_dir: Path) -> CpuForward:
-    shape = covered_shape(read_fields(model_dir))
-    assert isinstance(shape, Gpt2Shape)
-    return CpuForward(read_weights(model_dir, shape), Fp32Linear, 1)
+    return cpu_forward(model_dir, Fp32Linear, slots=1)
 
 
 def assert_is_transformers(forward: Forward, model_dir: Path) -> None:

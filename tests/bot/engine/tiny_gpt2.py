@@ -10,8 +10,12 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from bot.engine.cpu_forward import CpuForward
+from bot.engine.cpu_linear import MakeLinear
+from bot.engine.gpt2_weights import Gpt2Shape, covered_shape, read_weights
 from bot.engine.int8_check import RECORD, Int8Record, fingerprint
 from bot.engine.interface import Engine, FinishReason, GenerationRequest, Piece, Waiting
+from bot.engine.model_files import read_fields
 
 END = "<|endoftext|>"
 TAGS = ("[FANTASY]", "[HORROR]")
@@ -52,6 +56,12 @@ def write_model(directory: Path, tokenizer: Tokenizer) -> None:
     )
     GPT2LMHeadModel(config).save_pretrained(directory)
     tokenizer.save(str(directory / "tokenizer.json"))
+
+
+def cpu_forward(model_dir: Path, linear: MakeLinear, slots: int) -> CpuForward:
+    shape = covered_shape(read_fields(model_dir))
+    assert isinstance(shape, Gpt2Shape)
+    return CpuForward(read_weights(model_dir, shape), linear, slots)
 
 
 def refuse_int8(directory: Path) -> None:
