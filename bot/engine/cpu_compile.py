@@ -7,12 +7,17 @@ when it sets up.
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from functools import cache
 from threading import Timer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
+
+from bot.settings import ROOT
 
 if TYPE_CHECKING:
     from bot.engine.cpu_kernels import Model
@@ -24,11 +29,7 @@ LONG_S = 2.0
 
 
 def compile_step() -> None:
-    """Make the step ready for this processor, once in a process. Raises whatever numba does where it can't, each time.
-
-    What was kept may be torn (numba does not wait until the disk has it), and the disk may be full: then it is compiled anew,
-    and kept if possible.
-    """
+    """Make the step ready for this processor, once in a process. Raises whatever numba does where it can't, each time."""
     fault = _outcome()
     if fault is not None:
         raise fault
@@ -50,21 +51,40 @@ def _outcome() -> Exception | None:
 
 
 def _compile() -> None:
-    from bot.engine.cpu_kernels import forget, forget_and_keep_nothing
+    """One process at a time: what numba kept while two compiled at once ended every later start by a signal, once."""
+    from bot.engine.cpu_kernels import cache_directory, forget
 
-    try:
-        _run_toy()
-    except Exception as error:  # noqa: BLE001 - numba has no error of its own for it: pickle's, the system's
-        logger.warning("what numba keeps can't be read or written, so the model's step is compiled anew (%s)", error)
-        forget()
+    directory = cache_directory()
+    if directory is None:
+        run_toy()
+        return
+    with FileLock(directory / "cpu_kernels.lock"):
         try:
-            _run_toy()
-        except Exception:  # noqa: BLE001
-            forget_and_keep_nothing()
-            _run_toy()
+            run_toy()
+        except Exception as error:  # noqa: BLE001 - torn files and full disks: numba has no error of its own for them
+            logger.warning("what numba keeps can't be read or written, so it is compiled for this start alone (%s)", error)
+            forget()
+            run_toy()
+            return
+        if not _is_sound():
+            logger.warning("what numba kept does not run in a new process: it is deleted, and compiled again at the next start")
+            forget()
 
 
-def _run_toy() -> None:
+def _is_sound() -> bool:
+    """Whether what was compiled just now, if it was, runs in a process that loads it: a fault there is no exception."""
+    from bot.engine.cpu_kernels import token_step
+
+    known: Any = token_step
+    if not known.stats.cache_misses:
+        return True
+    command = [sys.executable, "-c", f"from {__name__} import run_toy; run_toy()"]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603
+    return done.returncode == 0
+
+
+def run_toy() -> None:
+    """A step of the toy."""
     from bot.engine.cpu_kernels import token_step
 
     cache = np.zeros((1, 1, 2, 1, 8, 32), np.float32)

@@ -20,6 +20,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
@@ -100,17 +101,20 @@ def compiled(**options: Any) -> Callable[[F], F]:
     return decorate
 
 
+def cache_directory() -> Path | None:
+    """Where numba keeps what it compiles of this file; None where it can't."""
+    path: str | None = _kernels[0].stats.cache_path
+    return Path(path) if path else None
+
+
 def forget() -> None:
-    """Drop what was kept of all kernels."""
-    for kernel in _kernels:
-        with suppress(OSError):
-            kernel._cache.flush()
-
-
-def forget_and_keep_nothing() -> None:
-    """Neither read nor write what is kept from now on."""
+    """Delete what was kept, and neither read nor keep anything in this process from now on."""
     for kernel in _kernels:
         kernel._cache.disable()
+    directory = cache_directory()
+    for file in directory.glob("cpu_kernels.*.nb?") if directory is not None else ():
+        with suppress(OSError):
+            file.unlink()
 
 
 @compiled(fastmath=REORDERED)
