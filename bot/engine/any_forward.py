@@ -18,12 +18,13 @@ from torch import Tensor
 from transformers import DynamicCache, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
+from bot.engine.forward import PROMPT_TOKENS, Part
 from bot.engine.model_files import COPY_AGAIN, misfit, weights_file
 from bot.engine.part_checks import check_parts, check_prefixes
 from bot.errors import ModelUnavailable
 
 if TYPE_CHECKING:
-    from bot.engine.forward import Part
+    from bot.engine.drawn import Drawn
 
 LOGITS_AT_ONCE = 2**24
 """Logits held at a time while scoring (64 MiB in float32)."""
@@ -33,6 +34,7 @@ class AnyForward:
     """A Forward over any GPT2LMHeadModel."""
 
     repeatable = True
+    prompt_tokens = PROMPT_TOKENS
 
     def __init__(self, model: GPT2LMHeadModel, slots: int) -> None:
         """`model` is in evaluation mode, on its device."""
@@ -77,6 +79,9 @@ class AnyForward:
             cache.crop(part.start - held)  # by so many; a crop to 0 would be none
         output = self._model(self._batch([part.ids]), past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[0, -1].float()
+
+    def foresee(self, drawn: Drawn) -> None:
+        """Nothing: the host itself computes, and now has other things to do."""
 
     @torch.inference_mode()
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:

@@ -26,11 +26,12 @@ from bot.engine.cpu_layers import Layers, gelu_grain
 from bot.engine.cpu_linear import Int8Linear
 from bot.engine.cpu_step import token_step
 from bot.engine.faults import Fault, kind_of
+from bot.engine.forward import PROMPT_TOKENS, Part
 from bot.engine.part_checks import check_parts, check_prefixes
 
 if TYPE_CHECKING:
     from bot.engine.cpu_linear import MakeLinear
-    from bot.engine.forward import Part
+    from bot.engine.drawn import Drawn
     from bot.engine.gpt2_weights import Gpt2Weights
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class CpuForward:
     """A Forward over weights in fp32 or int8, by the `linear` it is made with."""
 
     repeatable = True
+    prompt_tokens = PROMPT_TOKENS
 
     def __init__(self, weights: Gpt2Weights, linear: MakeLinear, slots: int) -> None:
         """`linear` makes each matrix product from (in, out) weights and a bias; see cpu_linear.py."""
@@ -123,6 +125,9 @@ class CpuForward:
         wanted = [index for index, part in enumerate(parts) if part.wanted]
         with _as_written():
             return self._layers(ids, self._caches, slots, starts, cuts, wanted, gelu_grain())
+
+    def foresee(self, drawn: Drawn) -> None:
+        """Nothing: the host itself computes, and now has other things to do."""
 
     @torch.inference_mode()
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:

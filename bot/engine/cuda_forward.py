@@ -1,10 +1,14 @@
-"""GPT-2's forward pass on a GPU: shapes that never change, so that a step is one graph and not 150 kernels to start.
+"""GPT-2's forward pass on a GPU: shapes that never change, so that a step is one graph and not some hundred kernels to start.
 
     keys and values   layer -> (slots, positions, heads, head width); the rows of a step are the slots themselves, and an
                       empty slot's row writes to one position more than the context has, which nobody reads
-    a step            replayed from a graph; there is one for each number of rows (1, 2, 4, ...) and of positions looked
-                      back on (128, 256, ...), made when it is first needed, in some hundredths of a second
-    prompts           go through the layers side by side, as many tokens as there are
+    a step            replayed from a graph; there is one for each number of rows: 1, 8, 16, 32, ... (and of positions looked
+                      back on, where torch's kernels do it)
+    prompts           go through the layers together, filled up to the longest of them
+
+While the host learns which tokens were drawn and takes them to their texts, the GPU is on the next step already: `foresee`
+begins it with the tokens as they lie on the device. A row that turns out otherwise (its text ended, went back, or had its token
+drawn again) is not used, or is computed anew.
 
 The GPU's products sum in another order for another number of rows, in bf16 most of all: the same seed need not give the same
 story here. Without a GPU the same code runs without graphs, which is how most of its tests run.
@@ -18,91 +22,57 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm, linear, pad, scaled_dot_product_attention
+from torch.nn.functional import embedding, gelu, linear, scaled_dot_product_attention
 
 from bot.engine.cuda_graph import Replay, power_of_two
+from bot.engine.cuda_layers import Layer, on_device
+from bot.engine.cuda_step import FEW, kernel_step
 from bot.engine.part_checks import check_parts, check_prefixes
 
 if TYPE_CHECKING:
+    from bot.engine.drawn import Drawn
     from bot.engine.forward import Part
-    from bot.engine.gpt2_weights import Affine, Gpt2Weights
+    from bot.engine.gpt2_weights import Gpt2Weights
 
 _SHORTEST_LOOK = 128
-_ALIGNED = 64
-"""The head is filled up to a multiple of so many columns: an odd number of them has only slow kernels."""
+_SHORTEST_PROMPT = 16
 _LOGITS_AT_ONCE = 2**26
 """Held at a time while scoring: 256 MiB."""
 
 
 @dataclass(frozen=True)
-class _Product:
-    weight: Tensor
-    """(out, in), as torch's `linear` has it."""
-    bias: Tensor
+class _Foreseen:
+    """A step that was begun before the host knew its tokens."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+    rows: dict[int, tuple[int, int]]
+    """Slot -> its place among the drawn tokens, its position."""
+    drawn: Drawn
+    logits: Tensor
+    """One row a slot."""
 
-
-@dataclass(frozen=True)
-class _Norm:
-    gain: Tensor
-    bias: Tensor
-    epsilon: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return layer_norm(x, self.gain.shape, self.gain, self.bias, self.epsilon)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    ln_1: _Norm
-    attn_in: _Product
-    attn_out: _Product
-    ln_2: _Norm
-    mlp_in: _Product
-    mlp_out: _Product
+    def has(self, part: Part) -> bool:
+        """Whether the step was this part's."""
+        at, position = self.rows.get(part.slot, (-1, -1))
+        return position == part.start and self.drawn.read()[at] == part.ids[0]
 
 
 class CudaForward:
     """A Forward in static shapes."""
 
     repeatable = False
+    prompt_tokens = 4096
 
     def __init__(self, weights: Gpt2Weights, device: torch.device, dtype: torch.dtype, slots: int) -> None:
-        """Copies the weights to the device."""
+        """Copies the weights to the device, and compiles what a step needs."""
         self._shape, self._device, self._dtype = weights.shape, device, dtype
-        self._embedding, self._positions = self._moved(weights.embedding), self._moved(weights.positions)
-        self._layers = [
-            _Layer(
-                self._norm(layer.ln_1),
-                self._product(layer.attn_in),
-                self._product(layer.attn_out),
-                self._norm(layer.ln_2),
-                self._product(layer.mlp_in),
-                self._product(layer.mlp_out),
-            )
-            for layer in weights.layers
-        ]
-        self._ln_f = self._norm(weights.ln_f)
-        head = self._embedding if weights.head is weights.embedding else self._moved(weights.head)
-        missing = -weights.shape.vocab_size % _ALIGNED
-        self._head = pad(head, (0, 0, 0, missing)) if missing else head
+        self._model = on_device(weights, device, dtype)
+        self._kernels = kernel_step(self._model)
         self.resize(slots)
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self._device
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, self._dtype)
-
-    def _norm(self, part: Affine) -> _Norm:
-        return _Norm(self._moved(part.weight), self._moved(part.bias), self._shape.epsilon)
-
-    def _product(self, part: Affine) -> _Product:
-        return _Product(self._moved(part.weight).t().contiguous(), self._moved(part.bias))
 
     @property
     def slots(self) -> int:
@@ -115,14 +85,21 @@ class CudaForward:
         return self._shape.n_positions
 
     @property
+    def steps_by(self) -> str:
+        """Whose kernels compute a step, for the log."""
+        return "torch's kernels" if self._kernels is None else "its own kernels"
+
+    @property
     def weight_bytes(self) -> int:
         """Of the weights in the matrix products."""
-        return self._shape.product_weights * self._embedding.element_size()
+        return self._shape.product_weights * self._model.embedding.element_size()
 
     def resize(self, slots: int) -> None:
         """Hold so many texts from now on; what the slots held is lost."""
         shape = self._shape
         self._steps: dict[tuple[int, int], _Step] = {}
+        self._foreseen: _Foreseen | None = None
+        self._wanted: list[tuple[int, int]] = []  # slot and next position of each row of the last logits
         self._caches: list[tuple[Tensor, Tensor]] = []  # given back before there are new ones
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -132,88 +109,116 @@ class CudaForward:
         def zeros() -> Tensor:
             return torch.zeros(size, dtype=self._dtype, device=self._device)
 
-        self._caches = [(zeros(), zeros()) for _ in self._layers]
+        self._caches = [(zeros(), zeros()) for _ in self._model.layers]
+        if self._kernels is not None:  # so that nobody's story waits while a graph is made
+            for last in (0, *(1 << bit for bit in range(1, (slots - 1).bit_length()))):
+                self._step_for(last, 0)
 
     @torch.inference_mode()
     def __call__(self, parts: Sequence[Part]) -> Tensor:
-        """One pass; see Forward. The logits are valid until the next one."""
+        """One pass; see Forward. The logits are valid until the next one, or until `foresee`."""
         check_parts(parts, self.slots, self.n_positions, self._shape.vocab_size)
-        steps = [part for part in parts if len(part.ids) == 1 and part.wanted]
+        foreseen, self._foreseen = self._foreseen, None
+        wanted = [part for part in parts if part.wanted]
+        self._wanted = [(part.slot, part.start + len(part.ids)) for part in wanted]
+        known: list[Part] = []
+        new: list[Part] = []
+        for part in wanted:
+            if len(part.ids) == 1:
+                (known if foreseen is not None and foreseen.has(part) else new).append(part)
         prompts = [part for part in parts if len(part.ids) > 1 or not part.wanted]
-        if not prompts:
-            return self._step(steps)
-        read = self._read(prompts)
-        if not steps:
-            return read
-        stepped = self._step(steps)
-        if not len(read):
-            return stepped
-        from_steps, from_prompts = iter(stepped), iter(read)
-        return torch.stack([next(from_steps if len(part.ids) == 1 else from_prompts) for part in parts if part.wanted])
+        groups: list[tuple[list[Part], Tensor]] = []
+        if foreseen is not None and known:
+            slots = [part.slot for part in known]
+            groups.append((known, self._rows(foreseen.logits, slots, copied=bool(new))))
+        if new:
+            groups.append((new, self._step(new)))
+        if prompts:
+            groups.append(([part for part in prompts if part.wanted], self._read(prompts)))
+        return groups[0][1] if len(groups) == 1 else _in_order(wanted, groups)
+
+    @torch.inference_mode()
+    def foresee(self, drawn: Drawn) -> None:
+        """Begin the step that likely comes next: one more token, as drawn, for each row of the last logits."""
+        rows = {slot: (at, position) for at, (slot, position) in enumerate(self._wanted) if position < self.n_positions}
+        if not rows:
+            return
+        step = self._step_for(max(rows), max(position for _, position in rows.values()))
+        at, slots, positions = zip(*((at, slot, position) for slot, (at, position) in rows.items()), strict=True)
+        tokens = drawn.tokens if list(at) == list(range(len(drawn.tokens))) else drawn.tokens[self._ints(at)]
+        self._foreseen = _Foreseen(rows, drawn, step(slots, positions, tokens.clamp(min=0)))
+
+    def _rows(self, logits: Tensor, slots: Sequence[int], *, copied: bool) -> Tensor:
+        if list(slots) != list(range(len(logits))):
+            return logits[self._ints(slots)]
+        return logits.clone() if copied else logits
 
     def _step(self, parts: Sequence[Part]) -> Tensor:
-        rows = power_of_two(max(part.slot for part in parts) + 1, 1, self._slots)
-        look = power_of_two(max(part.start for part in parts) + 1, _SHORTEST_LOOK, self.n_positions)
+        step = self._step_for(max(part.slot for part in parts), max(part.start for part in parts))
+        slots = [part.slot for part in parts]
+        logits = step(slots, [part.start for part in parts], self._ints([part.ids[0] for part in parts]))
+        return self._rows(logits, slots, copied=False)
+
+    def _step_for(self, last_slot: int, last_position: int) -> _Step:
+        rows = min(self._slots, 1 if last_slot == 0 else power_of_two(last_slot + 1, FEW))
+        look = 0  # our own kernels look as far back as each row has text
+        if self._kernels is None:
+            look = power_of_two(last_position + 1, _SHORTEST_LOOK, self.n_positions)
         step = self._steps.get((rows, look))
         if step is None:
             step = self._steps[rows, look] = _Step(self, rows, look)
-        logits = step(parts)
-        slots = [part.slot for part in parts]
-        return logits if slots == list(range(rows)) else logits[slots]
+        return step
+
+    def _ints(self, numbers: Sequence[int]) -> Tensor:
+        """On the device, without waiting for what it is at: CUDA keeps a copy of such memory until it is sent."""
+        return torch.tensor(numbers, dtype=torch.int64).to(self._device, non_blocking=True)
 
     def one_token_each(self, tokens: Tensor, positions: Tensor, look: int) -> Tensor:
         """The logits after one more token in each of the first slots, at these positions; `look` of them are looked at.
 
         `tokens` and `positions` are int64 of shape (rows,), on the device. Nothing is read back, and no shape depends on them.
         """
-        rows = torch.arange(len(tokens), device=self._device)
-        x = embedding(tokens, self._embedding) + embedding(positions.clamp(max=self.n_positions - 1), self._positions)
-        seen = (torch.arange(look, device=self._device) <= positions[:, None])[:, None, None]
-        for layer, (keys, values) in zip(self._layers, self._caches, strict=True):
-            query, key, value = self._apart(layer.attn_in(layer.ln_1(x)))
-            keys[rows, positions] = key
-            values[rows, positions] = value
-            mixed = scaled_dot_product_attention(
-                query[:, :, None],
-                keys[: len(tokens), :look].transpose(1, 2),
-                values[: len(tokens), :look].transpose(1, 2),
-                attn_mask=seen,
-                scale=self._shape.attention_scale,
-            )
-            x = self._finish(layer, x, mixed.flatten(1))
-        return self._logits(x)
+        if self._kernels is not None:
+            return self._kernels(tokens, positions, self._caches)
+        return self._logits(self._through(tokens[:, None], positions[:, None], None, look)[:, 0])
 
     def _read(self, parts: Sequence[Part]) -> Tensor:
-        """Prompts, or parts of some: all their tokens side by side through each layer."""
-        tokens = [(token, part.start + at, part.slot) for part in parts for at, token in enumerate(part.ids)]
-        ids, positions, slots = torch.tensor(tokens, device=self._device).unbind(1)
-        x = embedding(ids, self._embedding) + embedding(positions, self._positions)
-        for layer, (keys, values) in zip(self._layers, self._caches, strict=True):
-            query, key, value = self._apart(layer.attn_in(layer.ln_1(x)))
-            keys[slots, positions] = key
-            values[slots, positions] = value
-            x = self._finish(layer, x, self._attend(parts, query, keys, values))
-        ends = torch.tensor([len(part.ids) for part in parts]).cumsum(0) - 1
-        last = ends[torch.tensor([part.wanted for part in parts])].to(self._device)
-        return self._logits(x[last])
+        """Prompts, or parts of some, each filled up to the longest: (wanted parts, vocabulary)."""
+        longest = power_of_two(max(len(part.ids) for part in parts), _SHORTEST_PROMPT)
+        look = power_of_two(max(part.start + len(part.ids) for part in parts), _SHORTEST_LOOK, self.n_positions)
+        tokens = [[*part.ids, *[0] * (longest - len(part.ids))] for part in parts]
+        nowhere = [self.n_positions] * longest
+        positions = [[*range(part.start, part.start + len(part.ids)), *nowhere][:longest] for part in parts]
+        both = torch.tensor([tokens, positions]).to(self._device, non_blocking=True)
+        x = self._through(both[0], both[1], self._ints([part.slot for part in parts]), look)
+        wanted = [(row, len(part.ids) - 1) for row, part in enumerate(parts) if part.wanted]
+        rows, last = (self._ints(numbers) for numbers in (zip(*wanted, strict=True) if wanted else ((), ())))
+        return self._logits(x[rows, last])
 
-    def _attend(self, parts: Sequence[Part], query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Each part to what its slot holds, up to its own last token; (tokens, n_embd)."""
-        mixed: list[Tensor] = []
-        first = 0
-        for part in parts:
-            count, end = len(part.ids), part.start + len(part.ids)
-            seen = torch.ones(count, end, dtype=torch.bool, device=self._device).tril(part.start)
-            own = scaled_dot_product_attention(
-                query[first : first + count].transpose(0, 1)[None],
-                keys[part.slot, :end].transpose(0, 1)[None],
-                values[part.slot, :end].transpose(0, 1)[None],
-                attn_mask=seen,
+    def _through(self, tokens: Tensor, positions: Tensor, slots: Tensor | None, look: int) -> Tensor:
+        """All layers by torch's kernels: (texts, tokens, n_embd) of (texts, tokens), each text in its slot.
+
+        Without `slots` they are the first ones, whose keys then need not be copied.
+        """
+        at = torch.arange(len(tokens), device=self._device) if slots is None else slots
+        places = positions.clamp(max=self.n_positions - 1)
+        x = embedding(tokens, self._model.embedding) + embedding(places, self._model.positions)
+        seen = torch.arange(look, device=self._device) <= positions[..., None]
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device).masked_fill_(~seen, -torch.inf)[:, None]
+        for layer, (keys, values) in zip(self._model.layers, self._caches, strict=True):
+            query, key, value = self._apart(layer.attn_in(layer.ln_1(x)))
+            keys[at[:, None], positions] = key
+            values[at[:, None], positions] = value
+            held = [cache[: len(tokens), :look] if slots is None else cache[at, :look] for cache in (keys, values)]
+            mixed = scaled_dot_product_attention(
+                query.transpose(1, 2),
+                held[0].transpose(1, 2),
+                held[1].transpose(1, 2),
+                attn_mask=mask,
                 scale=self._shape.attention_scale,
             )
-            mixed.append(own[0].transpose(0, 1).flatten(1))
-            first += count
-        return torch.cat(mixed)
+            x = self._finish(layer, x, mixed.transpose(1, 2).flatten(2))
+        return x
 
     @torch.inference_mode()
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
@@ -221,8 +226,8 @@ class CudaForward:
         check_prefixes(prefixes, continuation, self.n_positions, self._shape.vocab_size)
         texts = torch.tensor([[*prefix, *continuation[:-1]] for prefix in prefixes], device=self._device)
         targets = torch.tensor(continuation, device=self._device)
-        x = embedding(texts, self._embedding) + self._positions[: texts.shape[1]]
-        for layer in self._layers:
+        x = embedding(texts, self._model.embedding) + self._model.positions[: texts.shape[1]]
+        for layer in self._model.layers:
             query, key, value = (part.transpose(1, 2) for part in self._apart(layer.attn_in(layer.ln_1(x))))
             mixed = scaled_dot_product_attention(query, key, value, is_causal=True, scale=self._shape.attention_scale)
             x = self._finish(layer, x, mixed.transpose(1, 2).flatten(2))
@@ -239,13 +244,20 @@ class CudaForward:
         query, key, value = joined.unflatten(-1, (3, self._shape.n_head, -1)).unbind(-3)
         return query, key, value
 
-    def _finish(self, layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
+    def _finish(self, layer: Layer, x: Tensor, mixed: Tensor) -> Tensor:
         """What follows attention, with the two sums around it."""
         x = x + layer.attn_out(mixed)
         return x + layer.mlp_out(gelu(layer.mlp_in(layer.ln_2(x)), approximate=self._shape.gelu))
 
     def _logits(self, x: Tensor) -> Tensor:
-        return linear(self._ln_f(x), self._head)[..., : self._shape.vocab_size].float()
+        return linear(self._model.ln_f(x), self._model.head)[..., : self._shape.vocab_size].float()
+
+
+def _in_order(wanted: Sequence[Part], groups: Sequence[tuple[list[Part], Tensor]]) -> Tensor:
+    """The groups' rows, in the order of the parts."""
+    places = {part.slot: place for place, part in enumerate(part for group, _ in groups for part in group)}
+    joined = torch.cat([logits for _, logits in groups])
+    return joined[torch.tensor([places[part.slot] for part in wanted]).to(joined.device, non_blocking=True)]
 
 
 class _Step:
@@ -253,17 +265,20 @@ class _Step:
 
     def __init__(self, forward: CudaForward, rows: int, look: int) -> None:
         self._nowhere = forward.n_positions
-        self._rows = rows
-        on_cuda = forward.device.type == "cuda"
-        self._host = torch.zeros(2, rows, dtype=torch.int64, pin_memory=on_cuda)
-        self._inputs = torch.zeros(2, rows, dtype=torch.int64, device=forward.device)
-        self._inputs[1] = self._nowhere  # a graph is made by running: nobody's keys may be written over
-        self._replay = Replay(lambda: forward.one_token_each(self._inputs[0], self._inputs[1], look), forward.device)
+        self._tokens = torch.zeros(rows, dtype=torch.int64, device=forward.device)
+        # a graph is made by running: nobody's keys may be written over
+        self._positions = torch.full((rows,), self._nowhere, dtype=torch.int64, device=forward.device)
+        self._replay = Replay(lambda: forward.one_token_each(self._tokens, self._positions, look), forward.device)
 
-    def __call__(self, parts: Sequence[Part]) -> Tensor:
-        tokens, positions = [0] * self._rows, [self._nowhere] * self._rows
-        for part in parts:
-            tokens[part.slot], positions[part.slot] = part.ids[0], part.start
-        self._host.copy_(torch.tensor([tokens, positions]))
-        self._inputs.copy_(self._host, non_blocking=True)
+    def __call__(self, slots: Sequence[int], positions: Sequence[int], tokens: Tensor) -> Tensor:
+        """One row a slot, valid until the next call; `tokens` are int64 on the device, in the order of `slots`."""
+        rows = len(self._positions)
+        everywhere = [self._nowhere] * rows
+        for slot, position in zip(slots, positions, strict=True):
+            everywhere[slot] = position
+        self._positions.copy_(torch.tensor(everywhere), non_blocking=True)
+        if list(slots) == list(range(len(slots))):
+            self._tokens[: len(slots)].copy_(tokens)
+        else:
+            self._tokens.index_copy_(0, torch.tensor(slots).to(tokens.device, non_blocking=True), tokens)
         return self._replay()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bot.engine.drawn import Drawn
 from bot.engine.graphed_draw import GraphedDraws
 from bot.engine.sampling import (
     ALL_TOKENS,
@@ -51,6 +52,14 @@ class _Mix:
     bans: bool
 
 
+class Begun(Drawn):
+    """A draw whose tokens nobody has looked at; what is needed to draw some of its rows again."""
+
+    def __init__(self, tokens: Tensor, mix: _Mix, columns: Columns, logits: Tensor) -> None:
+        super().__init__(tokens)
+        self.mix, self.columns, self.logits = mix, columns, logits
+
+
 class Draws:
     """Draws for all slots. It belongs to the decode thread."""
 
@@ -74,10 +83,24 @@ class Draws:
 
     def choose(self, slots: Sequence[int], logits: Tensor) -> list[int | None]:
         """The next token for each row of logits, whose text sits in the slot of the same place; None: no finite numbers."""
+        return self.finish(self.begin(slots, logits))
+
+    def begin(self, slots: Sequence[int], logits: Tensor) -> Begun:
+        """Draw without waiting for the device. Where that is a GPU the logits may be overwritten after this."""
         if self._device != logits.device:
             self._move_to(logits.device)
         mix = self._mix_of(tuple(slots))
-        tokens = self._draw(mix, logits)
+        columns = self._columns(mix)
+        if self._graphed is not None:
+            tokens, logits = self._graphed(logits, columns, self._look, mix.asked)
+        else:
+            tokens = draw(logits, self._bias, self._work[: len(mix.slots)], columns, self._look, mix.asked)
+        return Begun(tokens, mix, columns, logits)
+
+    def finish(self, begun: Begun) -> list[int | None]:
+        """The tokens, each noted with its text; see `choose`. A row that reaches further than was looked is drawn again."""
+        mix = begun.mix
+        tokens = self._settled(begun)
         grown: list[tuple[int, int, int]] = []
         for slot, text, token in zip(mix.slots, mix.texts, tokens, strict=True):
             if token >= 0 and text.note(token):
@@ -86,21 +109,15 @@ class Draws:
             self._note_seen(grown)
         return [token if token != NOT_FINITE else None for token in tokens]
 
-    def _draw(self, mix: _Mix, logits: Tensor) -> list[int]:
-        columns = self._columns(mix)
-        work = self._work[: len(mix.slots)]
-        if self._graphed is not None:
-            first = self._graphed(logits, columns, self._look, mix.asked)
-        else:
-            first = draw(logits, self._bias, work, columns, self._look, mix.asked)
-        tokens: list[int] = first.tolist()
+    def _settled(self, begun: Begun) -> list[int]:
+        tokens = list(begun.read())
         k = self._look
         while again := [row for row, token in enumerate(tokens) if token == REACHES_FURTHER]:
             k *= 8
             self._look = max(self._look, min(k, WIDE_LOOK))
-            at = torch.tensor(again, device=logits.device)
-            fewer = _rows_of(columns, at)
-            more = draw(logits[at], self._bias, work[: len(again)], fewer, k, mix.asked).tolist()
+            at = torch.tensor(again, device=begun.logits.device)
+            fewer = _rows_of(begun.columns, at)
+            more = draw(begun.logits[at], self._bias, self._work[: len(again)], fewer, k, begun.mix.asked).tolist()
             for row, token in zip(again, more, strict=True):
                 tokens[row] = token
         return tokens
@@ -169,8 +186,8 @@ class Draws:
         return self._tensor(values, kind).unsqueeze(1)
 
     def _tensor(self, values: Sequence[Any], kind: type[np.generic]) -> Tensor:
-        """Through NumPy, which takes a list in a tenth of torch's time."""
-        return torch.from_numpy(np.array(values, kind)).to(self._device or "cpu")
+        """Through NumPy, which takes a list in a tenth of torch's time; a GPU gets it without a wait for what it is at."""
+        return torch.from_numpy(np.array(values, kind)).to(self._device or "cpu", non_blocking=True)
 
     def _move_to(self, device: torch.device) -> None:
         self._device = device

@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bot.engine.drawn import Drawn
+
+PROMPT_TOKENS = 128
+"""Two pieces: 0.1 s of GPT-2 124M on two cores."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -56,8 +61,19 @@ class Forward(Protocol):
         """Of the weights that each pass reads, whatever it reads them for: what one text alone waits for."""
         ...
 
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens of prompts a pass may read without holding up much those that write."""
+        ...
+
     def __call__(self, parts: Sequence[Part]) -> Tensor:
         """The logits, float32 of shape (wanted parts, vocabulary), on the model's device. A slot is in one part at most."""
+        ...
+
+    def foresee(self, drawn: Drawn) -> None:
+        """After a pass: these tokens were drawn from its rows, so its texts likely go on with them. It may begin on that while
+        the host still learns what was drawn, and then overwrites the logits.
+        """
         ...
 
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:

@@ -34,8 +34,8 @@ class GraphedDraws:
         self._bias, self._spare = bias, spare
         self._graphs: dict[_Kind, _Graph] = {}
 
-    def __call__(self, logits: Tensor, columns: Columns, k: int, asked: Asked) -> Tensor:
-        """The tokens of `draw`, valid until the next call."""
+    def __call__(self, logits: Tensor, columns: Columns, k: int, asked: Asked) -> tuple[Tensor, Tensor]:
+        """The tokens of `draw`, and a copy of the logits; both valid until the next call."""
         seen = 0 if columns.seen is None else columns.seen.shape[1]
         banned = 0 if columns.banned is None else power_of_two(columns.banned.shape[1])
         kind = _Kind(power_of_two(len(logits)), k, asked, seen, banned)
@@ -67,7 +67,7 @@ class _Graph:
         work = workspace(rows, len(bias), device)
         self._replay = Replay(lambda: draw(self._logits, bias, work, self._columns, kind.k, kind.asked), device)
 
-    def __call__(self, logits: Tensor, columns: Columns) -> Tensor:
+    def __call__(self, logits: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         rows = len(logits)
         self._logits[:rows].copy_(logits)
         before, self._filled_from = self._filled_from, columns
@@ -78,4 +78,4 @@ class _Graph:
             if name == "banned":
                 kept.fill_(self._spare)
             kept[:rows, : given.shape[1]].copy_(given, non_blocking=True)
-        return self._replay()[:rows]
+        return self._replay()[:rows], self._logits[:rows]

@@ -22,7 +22,7 @@ from bot.engine.decode_thread import DecodeThread, Errand
 from bot.engine.interface import GenerationRequest, Piece
 from bot.engine.model_files import ModelConfig, read_config
 from bot.engine.reader import Reader
-from bot.engine.scheduler import PROMPT_TOKENS_A_ROUND, Scheduler
+from bot.engine.scheduler import Scheduler
 from bot.engine.ticket import Ticket
 from bot.errors import ModelUnavailable
 
@@ -137,7 +137,7 @@ class LocalEngine:
             return [0.0] * len(prefixes)
         check_score(prefixes, continuation, self._known_config())
         model = await self._loaded()
-        together = max(1, PROMPT_TOKENS_A_ROUND // (len(prefixes[0]) + len(continuation)))
+        together = max(1, model.forward.prompt_tokens // (len(prefixes[0]) + len(continuation)))
         errands = [
             Errand(partial(model.forward.score, prefixes[first : first + together], continuation), Future())
             for first in range(0, len(prefixes), together)

@@ -3,8 +3,8 @@
     let go · seat · [piece of a prompt] [piece of a prompt] [token] [token] [token] ... · draw · hand over
 
 A text that joins, leaves or fails touches no other: its slot, its columns and its reader are its own. Prompts are read in
-pieces, together `prompt_tokens` tokens a round at most, so a long one holds up those that write by no more than that; the price
-is that it takes several rounds itself.
+pieces, together the forward's `prompt_tokens` a round at most, so a long one holds up those that write by no more than that;
+the price is that it takes several rounds itself.
 
 What goes wrong in a pass fails the texts in it, and no others. Out of memory halves the slots, and nobody fails. A broken GPU
 context, which only a new process cures, is told to all, and to `on_broken`.
@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # they import torch, which only the decode thread may do
 
 logger = logging.getLogger(__name__)
 
-PROMPT_TOKENS_A_ROUND = 128
-"""Two pieces: 0.1 s of GPT-2 124M on two cores. A GPU reads thousands in the time of one token."""
 _NEWS_S = 1.0
 """Between two looks at how long those who wait will wait, if nobody came or went."""
 
@@ -47,7 +45,6 @@ class Scheduler:
         draws: Callable[[int], Draws],
         writing: Callable[[GenerationRequest], Writing],
         *,
-        prompt_tokens: int = PROMPT_TOKENS_A_ROUND,
         on_broken: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -56,7 +53,6 @@ class Scheduler:
         self._new_draws = draws
         self._draws = draws(forward.slots)
         self._new_writing = writing
-        self._prompt_tokens = prompt_tokens
         self._on_broken = on_broken
         self._clock = clock
         self._line: Line[Ticket] = Line()
@@ -163,11 +159,11 @@ class Scheduler:
     def _parts(self) -> list[Part]:
         """The newest token of each text that writes, and pieces of prompts within the budget, one at least."""
         parts: list[Part] = []
-        budget = self._prompt_tokens
+        budget = self._forward.prompt_tokens
         for slot, ticket in self._seated.items():
             part = _writing(ticket).next_part(slot)
             if len(part.ids) > 1:
-                if len(part.ids) > budget and budget < self._prompt_tokens:
+                if len(part.ids) > budget and budget < self._forward.prompt_tokens:
                     budget = 0  # its turn is first in the next round, and no shorter one overtakes it
                     continue
                 budget -= len(part.ids)
@@ -176,7 +172,11 @@ class Scheduler:
 
     def _tokens_of(self, parts: Sequence[Part], rows: Sequence[int]) -> list[int | None]:
         logits = self._forward(parts)
-        return self._draws.choose(rows, logits) if rows else []
+        if not rows:
+            return []
+        drawn = self._draws.begin(rows, logits)
+        self._forward.foresee(drawn)
+        return self._draws.finish(drawn)
 
     def _take(self, rows: Sequence[int], tokens: Sequence[int | None]) -> None:
         news: list[tuple[Reader, Piece | StoryError]] = []

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bot.engine.forward import Part
+from bot.engine.drawn import Drawn
+from bot.engine.forward import PROMPT_TOKENS, Part
 
 _TABLE = 997
 
@@ -16,6 +17,7 @@ class HashForward:
     """A text that gets a token of another's, or reads one twice or never, goes on differently at once."""
 
     repeatable = True
+    prompt_tokens = PROMPT_TOKENS
 
     def __init__(self, slots: int, vocabulary: int, *, n_positions: int = 64) -> None:
         self.n_positions = n_positions
@@ -48,6 +50,9 @@ class HashForward:
             if part.wanted:
                 rows.append(hash(tuple(held)) % _TABLE)
         return self.logits[rows].clone()
+
+    def foresee(self, drawn: Drawn) -> None:
+        assert len(drawn.read()) == sum(part.wanted for part in self.passes[-1])
 
     def score(self, prefixes: Sequence[Sequence[int]], continuation: Sequence[int]) -> list[float]:
         return [-float(len(prefix) + len(continuation)) for prefix in prefixes]

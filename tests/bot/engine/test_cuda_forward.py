@@ -12,12 +12,14 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from bot.engine.cuda_forward import CudaForward
+from bot.engine.drawn import Drawn
 from bot.engine.draws import Draws
 from bot.engine.forward import Part
 from bot.engine.gpt2_weights import Gpt2Shape, covered_shape, read_weights
 from bot.engine.graphed_draw import GraphedDraws
 from bot.engine.interface import Sampling
 from bot.engine.model_files import read_fields
+from bot.engine.sampling import REACHES_FURTHER
 from bot.engine.text_draws import TextDraws
 
 PROMPT = (5, 99, 7, 280, 41, 13, 13, 200)
@@ -62,7 +64,8 @@ def test_logits_are_those_of_transformers_however_a_prompt_is_cut(
 def test_texts_that_come_go_and_mix_keep_their_own_numbers(forward: CudaForward, reference: GPT2LMHeadModel, seed: int) -> None:
     draw = random.Random(seed)
     held: dict[int, list[int]] = {}
-    for _ in range(60):
+    likely: dict[int, int] = {}
+    for _ in range(80):
         parts: list[Part] = []
         for slot in draw.sample(range(5), draw.randint(1, 5)):
             text = held.setdefault(slot, [])
@@ -71,6 +74,8 @@ def test_texts_that_come_go_and_mix_keep_their_own_numbers(forward: CudaForward,
             elif text and draw.random() < 0.1:
                 del text[draw.randrange(1, len(text) + 1) :]  # it goes back
             ids = [draw.randrange(300) for _ in range(1 if text and draw.random() < 0.7 else draw.randint(2, 12))]
+            if slot in likely and draw.random() < 0.8:
+                ids = [likely[slot]]
             parts.append(Part(slot, len(text), ids, wanted=draw.random() < 0.8))
             text.extend(ids)
         logits = forward(parts)
@@ -78,6 +83,22 @@ def test_texts_that_come_go_and_mix_keep_their_own_numbers(forward: CudaForward,
         assert logits.shape == (len(wanted), reference.config.vocab_size)
         for row, part in zip(logits, wanted, strict=True):
             torch.testing.assert_close(row.cpu(), expected(reference, held[part.slot]), **CLOSE)
+        likely.clear()
+        if wanted and draw.random() < 0.8:
+            tokens = [draw.choice((REACHES_FURTHER, draw.randrange(300), draw.randrange(300))) for _ in wanted]
+            forward.foresee(Drawn(torch.tensor(tokens, device=forward.device)))
+            likely = {part.slot: token for part, token in zip(wanted, tokens, strict=True) if token >= 0}
+
+
+def test_a_step_that_was_foreseen_is_not_computed_again(forward: CudaForward, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward([Part(0, 0, PROMPT), Part(2, 0, PROMPT[:4])])
+    forward.foresee(Drawn(torch.tensor([11, 12], device=forward.device)))
+    monkeypatch.setattr(forward, "_step", lambda parts: pytest.fail(f"computed {parts} again"))
+    assert len(forward([Part(0, 8, [11]), Part(2, 4, [12])])) == 2
+
+
+def test_on_a_gpu_the_steps_are_our_own_kernels(forward: CudaForward) -> None:
+    assert forward.steps_by == ("its own kernels" if forward.device.type == "cuda" else "torch's kernels")
 
 
 def test_the_whole_context_can_be_filled_and_no_more(forward: CudaForward, reference: GPT2LMHeadModel) -> None:

@@ -213,7 +213,8 @@ async def test_memory_that_does_not_last_for_one_text_fails_it_with_a_sentence_a
 
 
 async def test_a_failed_pass_fails_the_texts_in_it_and_not_those_that_wait_for_a_turn(bench, alone) -> None:
-    crowd = bench(3, prompt_tokens=64)
+    crowd = bench(3)
+    crowd.forward.prompt_tokens = 64
 
     def fail_once(parts: Sequence[Part]) -> None:
         crowd.forward.before = lambda _parts: None

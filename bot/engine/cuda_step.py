@@ -1,0 +1,191 @@
+"""One token of each text on a GPU, by our own kernels (cuda_kernels.py): five a layer for a few texts, ten for many.
+
+    up to 8 rows   norm+product · attend · product+sum · norm+product+gelu · product+sum
+    more           torch's products, which use the matrix units, with norms and sums joined
+
+Triton, which compiles the kernels, needs a C compiler on the host, and is not there on every system. Where that fails, torch's
+kernels do the step (cuda_forward.py), with a line in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, linear
+
+if TYPE_CHECKING:
+    from bot.engine.cuda_layers import Model, Norm, Product
+
+logger = logging.getLogger(__name__)
+
+FEW = 8
+"""Up to so many rows a product is bound by reading its weights, and one kernel can do what is around it."""
+_TILE = 1024
+"""Weights that a program of a product holds at once: 16 bytes for each of its threads."""
+_MOST_SUMS = 8192
+"""Sums that it holds at once, for all rows: more would not stay in registers."""
+
+
+def kernel_step(model: Model) -> KernelStep | None:
+    """The step for this model, its kernels compiled and tried; None where they can't be had."""
+    device = model.embedding.device
+    if device.type != "cuda":
+        return None
+    try:
+        step = KernelStep(model)
+        caches = [tuple(torch.zeros(_keys_size(model, 2 * FEW), dtype=model.head.dtype, device=device) for _ in range(2))]
+        for rows in (1, FEW, 2 * FEW):
+            nothing = torch.zeros(rows, dtype=torch.int64, device=device)
+            step(nothing, nothing, caches * len(model.layers))
+        torch.cuda.synchronize(device)
+    except Exception as error:  # noqa: BLE001 - compilers fail in many ways; a broken device shows itself in the next call
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        logger.warning("torch's own kernels do the steps here, more slowly: ours could not be compiled (%s)", reason)
+        return None
+    return step
+
+
+class KernelStep:
+    """All layers for one token a row. Nothing is read back, and no shape depends on the numbers."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises ImportError without Triton."""
+        from bot.engine import cuda_kernels
+
+        self._kernels: Any = cuda_kernels
+        self._model = model
+        self._lanes = _power_of_two(model.shape.n_embd)
+        self._head_width = model.shape.n_embd // model.shape.n_head
+
+    def __call__(self, tokens: Tensor, positions: Tensor, caches: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """The logits, float32 of shape (rows, vocabulary), after one more token in each of the first slots.
+
+        `tokens` and `positions` are int64 of shape (rows,), on the device; `caches` has the keys and the values of each layer,
+        (slots, n_positions + 1, heads, head width). A row at n_positions is nobody's.
+        """
+        model = self._model
+        few = len(tokens) <= FEW
+        x = self._embed(tokens, positions)
+        added: Tensor | None = None
+        for layer, (keys, values) in zip(model.layers, caches, strict=True):
+            if few:
+                joined = self._product(x, layer.attn_in, layer.ln_1)
+                x = self._product(self._attend(joined, keys, values, positions), layer.attn_out, added=x)
+                inner = self._product(x, layer.mlp_in, layer.ln_2, activation=model.shape.gelu)
+                x = self._product(inner, layer.mlp_out, added=x)
+                continue
+            joined = layer.attn_in(self._add_and_norm(x, added, layer.ln_1))
+            mixed = self._attend(joined, keys, values, positions)
+            inner = layer.mlp_in(self._add_and_norm(x, layer.attn_out(mixed), layer.ln_2))
+            added = layer.mlp_out(gelu(inner, approximate=model.shape.gelu))
+        if few:
+            return self._logits(x)
+        return linear(self._add_and_norm(x, added, model.ln_f), model.head)[:, : model.shape.vocab_size].float()
+
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        model, width = self._model, self._model.shape.n_embd
+        x = torch.empty(len(tokens), width, dtype=model.head.dtype, device=model.head.device)
+        last = model.shape.n_positions - 1
+        grid = (len(tokens),)
+        self._kernels.embed[grid](tokens, positions, model.embedding, model.positions, x, last, WIDTH=width, LANES=self._lanes)
+        return x
+
+    def _product(
+        self, x: Tensor, product: Product, norm: Norm | None = None, *, activation: str = "", added: Tensor | None = None
+    ) -> Tensor:
+        y = torch.empty(len(x), len(product.weight), dtype=x.dtype, device=x.device)
+        return self._multiply(x, product.weight, y, len(product.weight), product.bias, norm, activation, added)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        size = self._model.shape.vocab_size
+        y = torch.empty(len(x), size, dtype=torch.float32, device=x.device)
+        return self._multiply(x, self._model.head, y, size, None, self._model.ln_f, "", None)
+
+    def _multiply(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        y: Tensor,
+        out: int,
+        bias: Tensor | None,
+        norm: Norm | None,
+        activation: str,
+        added: Tensor | None,
+    ) -> Tensor:
+        rows, width = 1 if len(x) == 1 else FEW, x.shape[1]
+        columns, at_once = tile(rows, width)
+        self._kernels.product[(-(-out // columns),)](
+            x,
+            weight,
+            weight if bias is None else bias,
+            weight if norm is None else norm.gain,
+            weight if norm is None else norm.bias,
+            weight if added is None else added,
+            y,
+            len(x),
+            0.0 if norm is None else norm.epsilon,
+            IN=width,
+            OUT=out,
+            ROWS=rows,
+            OUT_AT_ONCE=columns,
+            IN_AT_ONCE=at_once,
+            LANES=_power_of_two(width),
+            NORMED=norm is not None,
+            BIASED=bias is not None,
+            ACTIVATION=activation,
+            ADDED=added is not None,
+        )
+        return y
+
+    def _attend(self, joined: Tensor, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor:
+        shape = self._model.shape
+        mixed = torch.empty(len(joined), shape.n_embd, dtype=joined.dtype, device=joined.device)
+        self._kernels.attend[(len(joined), shape.n_head)](
+            joined,
+            keys,
+            values,
+            positions,
+            mixed,
+            shape.attention_scale,
+            shape.n_positions,
+            HEADS=shape.n_head,
+            WIDTH=self._head_width,
+            LANES=_power_of_two(self._head_width),
+            AT_ONCE=128,
+        )
+        return mixed
+
+    def _add_and_norm(self, x: Tensor, added: Tensor | None, norm: Norm) -> Tensor:
+        y = torch.empty_like(x)
+        self._kernels.add_and_norm[(len(x),)](
+            x,
+            x if added is None else added,
+            norm.gain,
+            norm.bias,
+            y,
+            norm.epsilon,
+            WIDTH=x.shape[1],
+            LANES=self._lanes,
+            ADDED=added is not None,
+        )
+        return y
+
+
+def tile(rows: int, width: int) -> tuple[int, int]:
+    """How many columns a program of a product has, and how much of the width it takes at once, which divides it."""
+    at_once = min(math.gcd(width, _TILE), _MOST_SUMS // (4 * rows))
+    return max(4, min(_TILE, _MOST_SUMS // rows) // at_once), at_once
+
+
+def _keys_size(model: Model, slots: int) -> tuple[int, int, int, int]:
+    shape = model.shape
+    return slots, shape.n_positions + 1, shape.n_head, shape.n_embd // shape.n_head
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
