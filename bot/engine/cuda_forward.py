@@ -4,7 +4,7 @@
                       empty slot's row writes to one position more than the context has, which nobody reads
     a step            replayed from a graph; there is one for each number of rows: 1, 8, 16, 32, ... (and of positions looked
                       back on, where torch's kernels do it)
-    prompts           go through the layers together, filled up to the longest of them
+    prompts           go through the layers together, filled up to the longest of them; a graph, too, where they are short
 
 While the host learns which tokens were drawn and takes them to their texts, the GPU is on the next step already: `foresee`
 begins it with the tokens as they lie on the device. A row that turns out otherwise (its text ended, went back, or had its token
@@ -26,16 +26,20 @@ from torch.nn.functional import embedding, gelu, linear, scaled_dot_product_atte
 
 from bot.engine.cuda_graph import Replay, power_of_two
 from bot.engine.cuda_layers import Layer, on_device
-from bot.engine.cuda_step import FEW, kernel_step
+from bot.engine.cuda_step import kernel_step
+from bot.engine.forward import Part
 from bot.engine.part_checks import check_parts, check_prefixes
 
 if TYPE_CHECKING:
     from bot.engine.drawn import Drawn
-    from bot.engine.forward import Part
     from bot.engine.gpt2_weights import Gpt2Weights
 
+_FEWEST = 8
+"""Rows of a step for more than one text: for fewer it takes as long."""
 _SHORTEST_LOOK = 128
 _SHORTEST_PROMPT = 16
+_GRAPHED_TOKENS = 1024
+"""Of prompts: for more the kernels' start is no part of the time, and their memory would be kept for each size."""
 _LOGITS_AT_ONCE = 2**26
 """Held at a time while scoring: 256 MiB."""
 
@@ -98,6 +102,7 @@ class CudaForward:
         """Hold so many texts from now on; what the slots held is lost."""
         shape = self._shape
         self._steps: dict[tuple[int, int], _Step] = {}
+        self._readings: dict[tuple[int, int, int], _Reading] = {}
         self._foreseen: _Foreseen | None = None
         self._wanted: list[tuple[int, int]] = []  # slot and next position of each row of the last logits
         self._caches: list[tuple[Tensor, Tensor]] = []  # given back before there are new ones
@@ -110,9 +115,16 @@ class CudaForward:
             return torch.zeros(size, dtype=self._dtype, device=self._device)
 
         self._caches = [(zeros(), zeros()) for _ in self._model.layers]
-        if self._kernels is not None:  # so that nobody's story waits while a graph is made
-            for last in (0, *(1 << bit for bit in range(1, (slots - 1).bit_length()))):
-                self._step_for(last, 0)
+        if self._kernels is not None:
+            self._make_graphs()
+
+    @torch.inference_mode()
+    def _make_graphs(self) -> None:
+        """Those of steps, and of a short prompt: so that nobody's story waits while they are made."""
+        for last in (0, *(1 << bit for bit in range(1, (self._slots - 1).bit_length()))):
+            self._step_for(last, 0)
+        for tokens in (_SHORTEST_PROMPT, 2 * _SHORTEST_PROMPT, 4 * _SHORTEST_PROMPT):
+            self._read([Part(0, 0, [0] * min(tokens, self.n_positions))])
 
     @torch.inference_mode()
     def __call__(self, parts: Sequence[Part]) -> Tensor:
@@ -160,7 +172,7 @@ class CudaForward:
         return self._rows(logits, slots, copied=False)
 
     def _step_for(self, last_slot: int, last_position: int) -> _Step:
-        rows = min(self._slots, 1 if last_slot == 0 else power_of_two(last_slot + 1, FEW))
+        rows = min(self._slots, 1 if last_slot == 0 else power_of_two(last_slot + 1, _FEWEST))
         look = 0  # our own kernels look as far back as each row has text
         if self._kernels is None:
             look = power_of_two(last_position + 1, _SHORTEST_LOOK, self.n_positions)
@@ -184,16 +196,20 @@ class CudaForward:
 
     def _read(self, parts: Sequence[Part]) -> Tensor:
         """Prompts, or parts of some, each filled up to the longest: (wanted parts, vocabulary)."""
+        texts = 1 if len(parts) == 1 else power_of_two(len(parts), _FEWEST)
         longest = power_of_two(max(len(part.ids) for part in parts), _SHORTEST_PROMPT)
         look = power_of_two(max(part.start + len(part.ids) for part in parts), _SHORTEST_LOOK, self.n_positions)
-        tokens = [[*part.ids, *[0] * (longest - len(part.ids))] for part in parts]
-        nowhere = [self.n_positions] * longest
-        positions = [[*range(part.start, part.start + len(part.ids)), *nowhere][:longest] for part in parts]
-        both = torch.tensor([tokens, positions]).to(self._device, non_blocking=True)
-        x = self._through(both[0], both[1], self._ints([part.slot for part in parts]), look)
-        wanted = [(row, len(part.ids) - 1) for row, part in enumerate(parts) if part.wanted]
-        rows, last = (self._ints(numbers) for numbers in (zip(*wanted, strict=True) if wanted else ((), ())))
-        return self._logits(x[rows, last])
+        reading = self._readings.get((texts, longest, look)) or _Reading(self, texts, longest, look)
+        if texts * longest <= _GRAPHED_TOKENS:
+            self._readings[texts, longest, look] = reading
+        logits = reading(parts)
+        wanted = [row for row, part in enumerate(parts) if part.wanted]
+        return logits if len(wanted) == texts else logits[self._ints(wanted)]
+
+    def several_tokens_each(self, tokens: Tensor, positions: Tensor, slots: Tensor, last: Tensor, look: int) -> Tensor:
+        """The logits after the token at `last` (texts,) of each text's `tokens` (texts, tokens); see `one_token_each`."""
+        x = self._through(tokens, positions, slots, look)
+        return self._logits(x[torch.arange(len(x), device=self._device), last])
 
     def _through(self, tokens: Tensor, positions: Tensor, slots: Tensor | None, look: int) -> Tensor:
         """All layers by torch's kernels: (texts, tokens, n_embd) of (texts, tokens), each text in its slot.
@@ -281,4 +297,36 @@ class _Step:
             self._tokens[: len(slots)].copy_(tokens)
         else:
             self._tokens.index_copy_(0, torch.tensor(slots).to(tokens.device, non_blocking=True), tokens)
+        return self._replay()
+
+
+class _Reading:
+    """Some tokens for each of some texts, from buffers that stay where they are."""
+
+    def __init__(self, forward: CudaForward, texts: int, tokens: int, look: int) -> None:
+        def full(value: int, *size: int) -> Tensor:
+            return torch.full(size, value, dtype=torch.int64, device=forward.device)
+
+        self._nowhere = forward.n_positions
+        self._tokens, self._positions = full(0, texts, tokens), full(self._nowhere, texts, tokens)
+        self._slots, self._last = full(0, texts), full(0, texts)
+        self._replay = Replay(
+            lambda: forward.several_tokens_each(self._tokens, self._positions, self._slots, self._last, look), forward.device
+        )
+
+    def __call__(self, parts: Sequence[Part]) -> Tensor:
+        """One row a text, valid until the next call; those after the parts' mean nothing."""
+        texts, longest = self._tokens.shape
+        missing = [Part(0, self._nowhere, ())] * (texts - len(parts))
+        everyone = [*parts, *missing]
+        tokens = [[*part.ids, *[0] * (longest - len(part.ids))] for part in everyone]
+        nowhere = [self._nowhere] * longest
+        positions = [[*range(part.start, part.start + len(part.ids)), *nowhere][:longest] for part in everyone]
+        for buffer, values in (
+            (self._tokens, tokens),
+            (self._positions, positions),
+            (self._slots, [part.slot for part in everyone]),
+            (self._last, [max(0, len(part.ids) - 1) for part in everyone]),
+        ):
+            buffer.copy_(torch.tensor(values), non_blocking=True)
         return self._replay()

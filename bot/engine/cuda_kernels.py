@@ -39,11 +39,9 @@ def product(
     shift,
     added,
     y,
-    rows,
     epsilon,
     IN: tl.constexpr,
     OUT: tl.constexpr,
-    ROWS: tl.constexpr,
     OUT_AT_ONCE: tl.constexpr,
     IN_AT_ONCE: tl.constexpr,
     LANES: tl.constexpr,
@@ -52,46 +50,42 @@ def product(
     ACTIVATION: tl.constexpr,
     ADDED: tl.constexpr,
 ):
-    """Up to ROWS rows of y = activation(norm(x) @ weight.T + bias) + added; one program for some columns of y.
+    """One row: y = activation(norm(x) @ weight.T + bias) + added; one program for some columns of y.
 
-    A weight is read once for all rows. Each program norms the rows anew: that takes less time than another kernel's start.
+    Each program norms the row anew: that takes less time than another kernel's start.
     """
     column = tl.program_id(0) * OUT_AT_ONCE + tl.arange(0, OUT_AT_ONCE)
     is_column = column < OUT
-    row = tl.arange(0, ROWS)
-    is_row = (row < rows)[:, None]
-    mean = tl.zeros((ROWS,), tl.float32)
-    inverse = tl.zeros((ROWS,), tl.float32)
+    mean = 0.0
+    inverse = 1.0
     if NORMED:
         at = tl.arange(0, LANES)
-        there = is_row & (at < IN)[None, :]
-        whole = tl.load(x + row[:, None] * IN + at[None, :], mask=there, other=0.0).to(tl.float32)
-        mean = tl.sum(whole, 1) / IN
-        apart = tl.where(there, whole - mean[:, None], 0.0)
-        inverse = 1.0 / tl.sqrt(tl.sum(apart * apart, 1) / IN + epsilon)
-    sums = tl.zeros((ROWS, OUT_AT_ONCE, IN_AT_ONCE), tl.float32)
+        there = at < IN
+        whole = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
+        mean = tl.sum(whole, 0) / IN
+        apart = tl.where(there, whole - mean, 0.0)
+        inverse = 1.0 / tl.sqrt(tl.sum(apart * apart, 0) / IN + epsilon)
+    sums = tl.zeros((OUT_AT_ONCE, IN_AT_ONCE), tl.float32)
     for first in tl.static_range(0, IN, IN_AT_ONCE):
         at = first + tl.arange(0, IN_AT_ONCE)
         of_weight = tl.load(weight + column[:, None] * IN + at[None, :], mask=is_column[:, None], other=0.0).to(tl.float32)
-        of_x = tl.load(x + row[:, None] * IN + at[None, :], mask=is_row, other=0.0).to(tl.float32)
+        of_x = tl.load(x + at).to(tl.float32)
         if NORMED:
             of_gain = tl.load(gain + at).to(tl.float32)
             of_shift = tl.load(shift + at).to(tl.float32)
-            of_x = (of_x - mean[:, None]) * inverse[:, None] * of_gain[None, :] + of_shift[None, :]
-        sums += of_weight[None, :, :] * of_x[:, None, :]
-    out = tl.sum(sums, 2)
+            of_x = (of_x - mean) * inverse * of_gain + of_shift
+        sums += of_weight * of_x[None, :]
+    out = tl.sum(sums, 1)
     if BIASED:
-        out += tl.load(bias + column, mask=is_column, other=0.0).to(tl.float32)[None, :]
+        out += tl.load(bias + column, mask=is_column, other=0.0).to(tl.float32)
     if ACTIVATION == "tanh":
         inner = 0.7978845608028654 * (out + 0.044715 * out * out * out)
         out = out / (1.0 + tl.exp(-2.0 * inner))  # 0.5 x (1 + tanh(inner))
     if ACTIVATION == "none":
         out = 0.5 * out * (1.0 + tl.erf(out * 0.7071067811865476))
-    to = row[:, None] * OUT + column[None, :]
-    wanted = is_row & is_column[None, :]
     if ADDED:
-        out += tl.load(added + to, mask=wanted, other=0.0).to(tl.float32)
-    tl.store(y + to, out, mask=wanted)
+        out += tl.load(added + column, mask=is_column, other=0.0).to(tl.float32)
+    tl.store(y + column, out, mask=is_column)
 
 
 @triton.jit

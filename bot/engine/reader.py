@@ -4,8 +4,9 @@
     hand_over([(reader, item), ...])  ──>  await reader.next()
       merges into what lies there            takes all that lies there as one piece
 
-What a slow reader has not taken is one piece that grows by its text, never a queue of pieces, so 60,000 tokens a second cost
-the loop as many wake-ups as it can take. The price: a piece is not a token.
+What a slow reader has not taken is one piece that grows by its text, never a queue of pieces, and nobody is woken for text
+twice within `_REST_S`: a loop that was woken for each of 60,000 tokens a second would take Python from the decode thread. The
+price: a piece is not a token.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
+from time import perf_counter
 
 from bot.engine.interface import Piece
 from bot.errors import StoryError
+
+_REST_S = 0.01
+"""No eye sees stories grow more often than a hundred times a second."""
 
 
 @dataclass(eq=False)
@@ -32,17 +37,24 @@ class Reader:
     _latest: Piece | None = None
     _error: StoryError | None = None
     _sleeper: asyncio.Future[None] | None = None
+    _woken_s: float = -1.0
 
-    def put(self, item: Piece | StoryError) -> asyncio.Future[None] | None:
-        """On the decode thread: add to what lies here. A future, if somebody has to be woken for it."""
+    def put(self, item: Piece | StoryError, now_s: float) -> asyncio.Future[None] | None:
+        """On the decode thread: add to what lies here. A future, if somebody has to be woken for it.
+
+        Text may lie until the next item, which always comes: a text ends with one.
+        """
         with self._lock:
             if isinstance(item, Piece):
                 if item.text:
                     self._texts.append(item.text)
-                elif item.finish_reason is None and item.waiting is None:
-                    self._latest = item
-                    return None  # half a character is no reason to wake anybody
                 self._latest = item
+                if item.finish_reason is None and item.waiting is None:
+                    if not item.text:  # half a character is no reason to wake anybody
+                        return None
+                    if now_s - self._woken_s < _REST_S:
+                        return None
+                    self._woken_s = now_s
             else:
                 self._error = item
             sleeper, self._sleeper = self._sleeper, None
@@ -66,8 +78,9 @@ class Reader:
 def hand_over(news: Iterable[tuple[Reader, Piece | StoryError]]) -> None:
     """Give each reader its item; one call for each event loop that has somebody to wake, however many texts."""
     sleepers: defaultdict[asyncio.AbstractEventLoop, list[tuple[Reader, asyncio.Future[None]]]] = defaultdict(list)
+    now_s = perf_counter()
     for reader, item in news:
-        sleeper = reader.put(item)
+        sleeper = reader.put(item, now_s)
         if sleeper is not None:
             sleepers[reader.loop].append((reader, sleeper))
         elif reader.loop.is_closed():
