@@ -1,1 +1,1 @@
-"""`python -m bot bench`: how fast this machine tells stories, beside transformers' `generate` in the same minutes."""
+"""`python -m bot bench`: how fast this machine tells stories, beside transformers in the same minutes."""

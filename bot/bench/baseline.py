@@ -1,8 +1,7 @@
 """`generate` of transformers in a process of its own: what most bots do, one story after another.
 
-Of its own, so that neither the threads nor the memory of the one that is measured depend on the other; while one works the
-other waits for its turn. It has torch's own choice of threads, the best numbers of the device (bf16 on a GPU, fp32 on a CPU)
-and the same prompts and sampling.
+Of its own, so that neither the threads nor the memory of the one that is measured depend on the other. It has torch's own
+choice of threads, the best numbers of the device (bf16 on a GPU, fp32 on a CPU) and the same prompts and sampling.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bot.bench.options import Size
-from bot.errors import StoryError
+from bot.bench.process import OtherProcess, load_model, other_process, quiet_transformers
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -41,31 +39,19 @@ class Told:
 class Baseline:
     """The other process."""
 
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self._pipe = pipe
+    def __init__(self, process: OtherProcess) -> None:
+        self._process = process
 
     def tell(self, prompt_ids: Sequence[int], new_tokens: int, seed: int) -> Told:
         """One story; blocks until it is told. Raises StoryError."""
-        self._pipe.send((list(prompt_ids), new_tokens, seed))
-        return cast("Told", _received(self._pipe))
+        return cast("Told", self._process.ask((list(prompt_ids), new_tokens, seed)))
 
 
 @contextmanager
 def baseline(model_dir: Path, size: Size, device: str, sampling: Sampling) -> Generator[Baseline]:
     """Start it; for the size "gpt2" it first writes that model into `model_dir`, an empty directory. Raises StoryError."""
-    context = get_context("spawn")
-    here, there = cast("tuple[Connection[Any, Any], Connection[Any, Any]]", context.Pipe())
-    process = context.Process(target=_serve, args=(model_dir, size, device, asdict(sampling), there), daemon=True)
-    process.start()
-    there.close()
-    try:
-        _received(here)
-        yield Baseline(here)
-    finally:
-        here.close()  # it waits for its turn, and ends by itself
-        process.join(10)
-        process.kill()
-        process.join()
+    with other_process("transformers' generate", _serve, model_dir, size, device, asdict(sampling)) as process:
+        yield Baseline(process)
 
 
 def write_random_gpt2(source: Path, to: Path) -> None:
@@ -79,33 +65,17 @@ def write_random_gpt2(source: Path, to: Path) -> None:
         shutil.copy(source / name, to / name)
 
 
-def _received(pipe: Connection[Any, Any]) -> object:
-    try:
-        answer = pipe.recv()
-    except EOFError as error:
-        raise StoryError("The process that runs transformers' generate ended: look at what it said above.") from error
-    if isinstance(answer, str):
-        raise StoryError(answer)
-    return cast("object", answer)
-
-
 def _serve(model_dir: Path, size: Size, device: str, sampling: dict[str, Any], pipe: Connection[Any, Any]) -> None:
     """What the process runs."""
     import torch
-    from transformers import GPT2LMHeadModel
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     try:
         if size == "gpt2":
             from bot.settings import default_model_dir
 
             write_random_gpt2(default_model_dir(), model_dir)
-        on_gpu = torch.device(device).type == "cuda"
-        dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-        model: Any = GPT2LMHeadModel.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
-        model.eval().to(device)
+        model = load_model(model_dir, device)
     except Exception as error:  # noqa: BLE001 - told where it was started
         pipe.send(f"transformers can't load the model: {error}")
         return

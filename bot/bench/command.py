@@ -4,9 +4,11 @@
                                       the same one by ours      (nobody else in flight)
              all of them by ours, asked for at once
              this machine's rate of reading the weights
+             all of them by transformers' continuous batching     (in another process)
 
 Interleaved, so that whatever else the machine does slows both; each figure is of all rounds together. `generate` one after
-another tells many as fast as one, so its stories count for both of its figures.
+another tells many as fast as one, so its stories count for both of its figures. Continuous batching is what transformers has
+for many; where it does not work its figures are None, and the run says why and goes on.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bot.bench.baseline import Baseline, Told, baseline
+from bot.bench.continuous import Continuous, ToldTogether, continuous
 from bot.bench.crowd import CrowdFigures, crowd
 from bot.bench.limit import reads_per_s
 from bot.bench.options import BenchOptions
@@ -46,6 +49,7 @@ MOST_USERS = 256
 """MAX_STORIES can be no more."""
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
 _BUSY_PERCENT = 10
+_NO_CONTINUOUS = "There are no figures of transformers' continuous batching, it does not work here"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class Figures:
     start_s: float
     """From the start of a process to its model being ready."""
     rounds: int
+    continuous_users_tok_per_s: float | None = None
+    """All stories at once by transformers' continuous batching; None where it does not work."""
+    users_ratio_to_continuous: float | None = None
     sweep: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     queue: CrowdFigures | None = None
 
@@ -78,6 +85,8 @@ class Figures:
 class _Measured:
     """All that was timed."""
 
+    continuous: list[ToldTogether] | None
+    """None where it does not work, also from a failure in a round on."""
     theirs: list[Told] = field(default_factory=list[Told])
     their_waits_s: list[float] = field(default_factory=list[float])
     """To the first token, from the moment at which all asked."""
@@ -95,13 +104,16 @@ async def bench(options: BenchOptions, settings: Settings) -> int:
     if options.size == "bundled":
         _check_fits(options, describe(settings.model_dir))
     _warn_if_busy()
-    with _model_dir(options, settings) as model_dir, baseline(model_dir, options.size, _device(settings), SAMPLING) as theirs:
+    with ExitStack() as kept:
+        model_dir = kept.enter_context(_model_dir(options, settings))
+        theirs = kept.enter_context(baseline(model_dir, options.size, _device(settings), SAMPLING))
         model = describe(model_dir)
         if options.size != "bundled":  # it is there only now
             _check_fits(options, model)
+        by_continuous = _continuous(kept, options, settings, model)
         most = max([options.users, *(SWEEP if options.sweep else ())])
         async with _engine(model_dir, settings, options, most) as engine:
-            figures = await _figures(options, model, engine, theirs)
+            figures = await _figures(options, model, engine, theirs, by_continuous)
         if options.queue:
             async with _engine(model_dir, settings, options, options.users) as engine:
                 _say(f"{options.queue} in a queue")
@@ -146,19 +158,36 @@ async def _engine(model_dir: Path, settings: Settings, options: BenchOptions, sl
         await engine.close()
 
 
-async def _figures(options: BenchOptions, model: ModelDescription, engine: LocalEngine, theirs: Baseline) -> Figures:
+def _continuous(kept: ExitStack, options: BenchOptions, settings: Settings, model: ModelDescription) -> Continuous | None:
+    """Until `kept` is closed; None, once it has said why, where it does not work."""
+    _say("warming up transformers' continuous batching")
+    prompts = [_request(model, options.tokens, number).prompt_ids for number in range(options.users)]
+    process = continuous(model.directory, _device(settings), SAMPLING, prompts, options.tokens, _say)
+    try:
+        return kept.enter_context(process)
+    except StoryError as error:
+        _say(f"{_NO_CONTINUOUS}: {error}")
+        return None
+
+
+async def _figures(
+    options: BenchOptions, model: ModelDescription, engine: LocalEngine, theirs: Baseline, by_continuous: Continuous | None
+) -> Figures:
     await engine.load()  # the first time it may check int8 and threads, which later starts need not
     start_s = await _start_s(model)
     requests = [_request(model, options.tokens, number) for number in range(max(options.users, *SWEEP))]
-    measured = _Measured()
-    await _warm_up(engine, theirs, requests)
+    measured = _Measured(continuous=None if by_continuous is None else [])
+    await _warm_up(engine, theirs, requests[: options.users])
     for number in range(options.rounds):
         _say(f"round {number + 1} of {options.rounds}")
         await _round(measured, engine, theirs, requests[: options.users])
+        if by_continuous is not None:
+            await _continuous_round(measured, by_continuous, requests[: options.users])
     sweep = [await _step_of_sweep(engine, requests[:users]) for users in SWEEP] if options.sweep else []
     speed = _tok_per_s(measured.alone)
     their_speed = _tok_per_s(measured.theirs)
     together = sum(told.tokens for told in measured.together) / measured.together_s
+    continuously = _continuous_tok_per_s(measured.continuous)
     limit = statistics.median(measured.reads_per_s)
     return Figures(
         device=f"{engine.facts.how}, {_cores()} cores",
@@ -178,6 +207,8 @@ async def _figures(options: BenchOptions, model: ModelDescription, engine: Local
         share_of_limit=round(speed / limit, 3),
         start_s=round(start_s, 2),
         rounds=options.rounds,
+        continuous_users_tok_per_s=continuously and round(continuously, 1),
+        users_ratio_to_continuous=continuously and round(together / continuously, 2),
         sweep=sweep,
     )
 
@@ -221,6 +252,17 @@ async def _round(measured: _Measured, engine: LocalEngine, theirs: Baseline, req
     measured.together.extend(together)
     measured.together_s += seconds
     measured.reads_per_s.append(await asyncio.to_thread(reads_per_s, engine.facts.weight_bytes, engine.facts.device))
+
+
+async def _continuous_round(measured: _Measured, by_continuous: Continuous, requests: list[GenerationRequest]) -> None:
+    if measured.continuous is None:
+        return
+    prompts = [request.prompt_ids for request in requests]
+    try:
+        measured.continuous.append(await asyncio.to_thread(by_continuous.tell, prompts, requests[0].max_new_tokens))
+    except StoryError as error:
+        measured.continuous = None
+        _say(f"{_NO_CONTINUOUS}: {error}")
 
 
 async def _step_of_sweep(engine: LocalEngine, requests: list[GenerationRequest]) -> dict[str, float]:
@@ -272,6 +314,10 @@ def _tok_per_s(stories: list[Told]) -> float:
     return sum(told.tokens for told in stories) / sum(told.seconds for told in stories)
 
 
+def _continuous_tok_per_s(rounds: list[ToldTogether] | None) -> float | None:
+    return None if rounds is None else sum(told.tokens for told in rounds) / sum(told.seconds for told in rounds)
+
+
 def _p95(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
 
@@ -290,7 +336,7 @@ def _say(line: str) -> None:
 
 def _print(figures: Figures) -> None:
     print(f"{figures.size} on {figures.device}; from start to ready {figures.start_s:.1f} s")
-    print(f"{'':<30}{'generate':>12}{'ours':>12}{'ratio':>9}")
+    print(f"{'':<30}{'transformers':>12}{'ours':>12}{'ratio':>9}")
     times = f"{figures.ratio:>9.2f}", f"{figures.users_ratio:>9.2f}"
     for name, theirs, ours, note in (
         ("one story, tokens/s", figures.generate_tok_per_s, figures.tok_per_s, times[0]),
@@ -302,6 +348,7 @@ def _print(figures: Figures) -> None:
             f"{figures.users_ratio:>9.2f}",
         ),
         ("  first token, p95, ms", 1000 * figures.generate_users_ttft_p95_s, 1000 * figures.users_ttft_p95_s, ""),
+        *_continuous_rows(figures),
         ("  event loop late by, ms", None, figures.loop_lag_max_ms, ""),
         ("limit for one story, tokens/s", None, figures.limit_tok_per_s, f"   ours has {figures.share_of_limit:.0%}"),
     ):
@@ -310,6 +357,13 @@ def _print(figures: Figures) -> None:
         print(f"{step['users']:>4.0f} at once: {step['tok_per_s']:>9,.1f} tokens/s, first token p95 {step['ttft_p95_s']:.3f} s")
     if figures.queue is not None:
         _print_queue(figures.queue)
+
+
+def _continuous_rows(figures: Figures) -> list[tuple[str, float | None, float, str]]:
+    if figures.users_ratio_to_continuous is None:
+        return []
+    ratio = f"{figures.users_ratio_to_continuous:>9.2f}"
+    return [("  beside continuous batching", figures.continuous_users_tok_per_s, figures.users_tok_per_s, ratio)]
 
 
 def _print_queue(queue: CrowdFigures) -> None:

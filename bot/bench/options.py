@@ -11,7 +11,7 @@ Size = Literal["bundled", "gpt2"]
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How fast this machine tells stories, beside `generate` of transformers in turns with it."""
+    """How fast this machine tells stories, beside `generate` and the continuous batching of transformers in turns with it."""
 
     model: Path | None = None
     """The model directory, in place of MODEL_DIR."""

@@ -6,11 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from bot.bench.command import bench as measure
+from bot.bench.continuous import GPU_SETTINGS, OWN_CHOICE, Continuous, Setting, ToldTogether, continuous
 from bot.bench.crowd import askers, fair_turns
+from bot.bench.options import BenchOptions
+from bot.bench.process import OtherProcess, other_process
+from bot.engine.interface import Sampling
+from bot.errors import StoryError
+from bot.settings import load_settings
 
 pytestmark = pytest.mark.timeout(300)  # each starts processes that import torch and transformers
 
@@ -41,12 +51,15 @@ def test_one_run_measures_both_and_prints_json_last(random_model: Path, tmp_path
         "ttft_ms",
         "users_tok_per_s",
         "users_ttft_p95_s",
+        "continuous_users_tok_per_s",
         "limit_tok_per_s",
         "start_s",
     ):
         assert figures[name] > 0
     assert figures["ratio"] == pytest.approx(figures["tok_per_s"] / figures["generate_tok_per_s"], rel=0.01)
     assert figures["users_ratio"] == pytest.approx(figures["users_tok_per_s"] / figures["generate_users_tok_per_s"], rel=0.01)
+    beside_continuous = figures["users_tok_per_s"] / figures["continuous_users_tok_per_s"]
+    assert figures["users_ratio_to_continuous"] == pytest.approx(beside_continuous, rel=0.01)
     assert figures["share_of_limit"] == pytest.approx(figures["tok_per_s"] / figures["limit_tok_per_s"], abs=0.001)
     assert figures["loop_lag_max_ms"] >= 0
     assert (figures["users"], figures["rounds"]) == (3, 1)
@@ -54,6 +67,80 @@ def test_one_run_measures_both_and_prints_json_last(random_model: Path, tmp_path
     assert (figures["queue"]["stories"], figures["queue"]["ended"]) == (20, 20)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "3 at once" in done.stdout
+    assert "beside continuous batching" in done.stdout
+
+
+@pytest.mark.parametrize("fails", ["at its start", "in a round"])
+async def test_where_continuous_batching_does_not_work_the_rest_is_measured(
+    random_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: str,
+) -> None:
+    @contextmanager
+    def broken(*_: object) -> Generator[Continuous]:
+        if fails == "at its start":
+            raise StoryError("no kernel image")
+        yield Continuous(cast("OtherProcess", Asked("no kernel image")))
+
+    monkeypatch.setattr("bot.bench.command.continuous", broken)
+    settings = load_settings(model_dir=random_model, state_dir=tmp_path, threads=1)
+    assert await measure(BenchOptions(users=2, tokens=8, rounds=2, json=True), settings) == 0
+    said = capsys.readouterr()
+    figures = json.loads(said.out.splitlines()[-1])
+    assert (figures["continuous_users_tok_per_s"], figures["users_ratio_to_continuous"]) == (None, None)
+    assert figures["users_ratio"] > 0
+    assert "continuous" not in said.out.splitlines()[-2]
+    assert said.err.count("it does not work here: no kernel image") == 1
+
+
+def test_the_fastest_setting_that_works_is_kept_and_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {OWN_CHOICE: 1.0, GPU_SETTINGS[1]: "can't capture", GPU_SETTINGS[2]: 0.5}
+    running: list[object] = []
+
+    @contextmanager
+    def process(what: str, serve: object, *arguments: object, patience_s: float) -> Generator[Asked]:
+        setting = next(argument for argument in arguments if isinstance(argument, Setting))
+        speed = speeds[setting]
+        running.append(setting)
+        yield Asked(speed if isinstance(speed, str) else ToldTogether(2 * 8, speed))
+        running.remove(setting)
+
+    monkeypatch.setattr("bot.bench.continuous.other_process", process)
+    said: list[str] = []
+    with continuous(Path(), "cuda", Sampling(), [[1], [2]], 8, said.append) as kept:
+        assert running == [GPU_SETTINGS[2]]
+        assert kept.tell([[1], [2]], 8).seconds == 0.5
+    assert running == []
+    assert sum("can't capture" in line for line in said) == 1
+
+
+def test_a_story_cut_short_is_no_figure() -> None:
+    with pytest.raises(StoryError, match="15 tokens in place of 16"):
+        Continuous(cast("OtherProcess", Asked(ToldTogether(15, 1.0)))).tell([[1], [2]], 8)
+
+
+def test_continuous_batching_says_why_it_cannot_begin(tmp_path: Path) -> None:
+    with pytest.raises(StoryError, match="its own choice: "), continuous(tmp_path, "cpu", Sampling(), [[1]], 8, print):
+        pass
+
+
+def test_a_process_that_ends_by_itself_is_a_sentence() -> None:
+    with pytest.raises(StoryError, match="that runs it ended"), other_process("it", sys.exit):
+        pass
+
+
+class Asked:
+    """A process that always answers the same, a string being why it can't."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+
+    def ask(self, question: object, patience_s: float | None = None) -> object:
+        if isinstance(self._answer, str):
+            raise StoryError(self._answer)
+        return self._answer
 
 
 @pytest.mark.parametrize(
