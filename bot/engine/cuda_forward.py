@@ -48,16 +48,19 @@ _LOGITS_AT_ONCE = 2**26
 class _Foreseen:
     """A step that was begun before the host knew its tokens."""
 
-    rows: dict[int, tuple[int, int]]
-    """Slot -> its place among the drawn tokens, its position."""
+    slots: list[int]
+    positions: list[int]
+    places: list[int]
+    """Among the drawn tokens."""
     drawn: Drawn
     logits: Tensor
-    """One row a slot."""
+    """One row for each of the model's first slots."""
 
-    def has(self, part: Part) -> bool:
-        """Whether the step was this part's."""
-        at, position = self.rows.get(part.slot, (-1, -1))
-        return position == part.start and self.drawn.read()[at] == part.ids[0]
+    def parts(self) -> list[tuple[int, int, list[int], bool]]:
+        """What the step has read, to be compared with parts."""
+        drawn = self.drawn.read()
+        tokens = [drawn[place] for place in self.places]
+        return [(slot, at, [token], True) for slot, at, token in zip(self.slots, self.positions, tokens, strict=True)]
 
 
 class CudaForward:
@@ -104,7 +107,7 @@ class CudaForward:
         self._steps: dict[tuple[int, int], _Step] = {}
         self._readings: dict[tuple[int, int, int], _Reading] = {}
         self._foreseen: _Foreseen | None = None
-        self._wanted: list[tuple[int, int]] = []  # slot and next position of each row of the last logits
+        self._wanted: tuple[list[int], list[int]] = [], []  # the slots of the last logits, and their next positions
         self._caches: list[tuple[Tensor, Tensor]] = []  # given back before there are new ones
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -129,20 +132,23 @@ class CudaForward:
     @torch.inference_mode()
     def __call__(self, parts: Sequence[Part]) -> Tensor:
         """One pass; see Forward. The logits are valid until the next one, or until `foresee`."""
-        check_parts(parts, self.slots, self.n_positions, self._shape.vocab_size)
         foreseen, self._foreseen = self._foreseen, None
+        begun = [] if foreseen is None else foreseen.parts()
+        if foreseen is not None and begun == list(parts):  # nobody came or went: most rounds
+            self._wanted = foreseen.slots, [position + 1 for position in foreseen.positions]
+            return self._rows(foreseen.logits, foreseen.slots, copied=False)
+        check_parts(parts, self.slots, self.n_positions, self._shape.vocab_size)
         wanted = [part for part in parts if part.wanted]
-        self._wanted = [(part.slot, part.start + len(part.ids)) for part in wanted]
-        known: list[Part] = []
-        new: list[Part] = []
-        for part in wanted:
-            if len(part.ids) == 1:
-                (known if foreseen is not None and foreseen.has(part) else new).append(part)
+        self._wanted = [part.slot for part in wanted], [part.start + len(part.ids) for part in wanted]
+        steps = [part for part in wanted if len(part.ids) == 1]
+        by_slot = {part[0]: part for part in begun}
+        known = [part for part in steps if by_slot.get(part.slot) == (part.slot, part.start, list(part.ids), True)]
+        of_known = {part.slot for part in known}
+        new = [part for part in steps if part.slot not in of_known]
         prompts = [part for part in parts if len(part.ids) > 1 or not part.wanted]
         groups: list[tuple[list[Part], Tensor]] = []
         if foreseen is not None and known:
-            slots = [part.slot for part in known]
-            groups.append((known, self._rows(foreseen.logits, slots, copied=bool(new))))
+            groups.append((known, self._rows(foreseen.logits, [part.slot for part in known], copied=bool(new))))
         if new:
             groups.append((new, self._step(new)))
         if prompts:
@@ -152,13 +158,16 @@ class CudaForward:
     @torch.inference_mode()
     def foresee(self, drawn: Drawn) -> None:
         """Begin the step that likely comes next: one more token, as drawn, for each row of the last logits."""
-        rows = {slot: (at, position) for at, (slot, position) in enumerate(self._wanted) if position < self.n_positions}
-        if not rows:
-            return
-        step = self._step_for(max(rows), max(position for _, position in rows.values()))
-        at, slots, positions = zip(*((at, slot, position) for slot, (at, position) in rows.items()), strict=True)
-        tokens = drawn.tokens if list(at) == list(range(len(drawn.tokens))) else drawn.tokens[self._ints(at)]
-        self._foreseen = _Foreseen(rows, drawn, step(slots, positions, tokens.clamp(min=0)))
+        slots, positions = self._wanted
+        places, tokens = list(range(len(slots))), drawn.tokens
+        if max(positions) >= self.n_positions:  # a full context is read anew
+            places = [place for place in places if positions[place] < self.n_positions]
+            if not places:
+                return
+            slots, positions = [slots[place] for place in places], [positions[place] for place in places]
+            tokens = tokens[self._ints(places)]
+        logits = self._step_for(max(slots), max(positions))(slots, positions, tokens.clamp(min=0))
+        self._foreseen = _Foreseen(slots, positions, places, drawn, logits)
 
     def _rows(self, logits: Tensor, slots: Sequence[int], *, copied: bool) -> Tensor:
         if list(slots) != list(range(len(logits))):

@@ -11,8 +11,7 @@ Knows no sampling and no story. The slots belong to the decode thread; nothing h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +22,7 @@ PROMPT_TOKENS = 128
 """Two pieces: 0.1 s of GPT-2 124M on two cores."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):  # which is made in a quarter of a frozen dataclass's time, for each token
     """What one text has read in this pass."""
 
     slot: int

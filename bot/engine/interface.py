@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 GREEDY_BELOW = 1e-5
 """A lower temperature is greedy: dividing by it overflows float32 (vLLM draws the line at the same place)."""
@@ -70,8 +70,7 @@ class Waiting:
     """Seconds until it begins, from the pace of the texts before it; None while none was measured, and with servers."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):  # as Part is, and for the same reason
     """What was written since the last piece. `text` holds whole characters only and may be empty.
 
     A reader slower than the model gets several tokens in one piece. While a text waits for its turn, pieces without text say

@@ -21,8 +21,8 @@ from time import perf_counter
 from bot.engine.interface import Piece
 from bot.errors import StoryError
 
-_REST_S = 0.01
-"""No eye sees stories grow more often than a hundred times a second."""
+_REST_S = 0.03
+"""No eye sees a story grow more often than thirty times a second."""
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from bot.engine.faults import Fault, kind_of
@@ -168,6 +169,7 @@ class Scheduler:
                     continue
                 budget -= len(part.ids)
             parts.append(part)
+        parts.sort(key=_slot_of)  # the rows of a GPU's step are the slots
         return parts
 
     def _tokens_of(self, parts: Sequence[Part], rows: Sequence[int]) -> list[int | None]:
@@ -256,6 +258,7 @@ class Scheduler:
         hand_over([(ticket.reader, error) for ticket, error in endings])
 
 
+_slot_of = itemgetter(0)
 _STOPPED = "The model stopped in the middle of this story. Try again; the host's log says why."
 _NO_MEMORY = "There is not enough memory for this story, even alone. Ask for a shorter one, or tell whoever runs this bot."
 
