@@ -5,14 +5,15 @@
 It is timed until the last token of the last story is here, as a number. Which settings are fastest depends on the GPU and on
 what is installed beside transformers, so on a GPU each of GPU_SETTINGS is warmed up and timed in a process of its own, and the
 fastest one stays. A process each, since a CUDA graph that can't be captured, or a kernel that asserts, spoils the CUDA context
-of all that its process does later. The price is some ten seconds for each before the first round.
+of all that its process does later. The price is some fifteen seconds for each before the first round. On an H100, 64 stories of
+GPT-2 124M: 4,600 tokens a second by its own choice, 13,800 with CUDA graphs, 17,100 with batches prepared ahead as well.
 
 What differs from its own defaults, and why (transformers 5.23):
 
 - The cache has room for exactly these stories. By default it takes 90 % of the memory that its process thinks free, which is
   not so beside another engine, and the masks of SDPA grow with it.
 - Its warm-up is left out: that feeds positions up to `max_batch_tokens` (8,192), and a model that knows 1,024 positions then
-  asserts on the GPU. Whole calls warm it up here, and capture the graphs of just the shapes that the rounds have.
+  would assert on the GPU. Whole calls warm it up here, and capture the graphs of just the shapes that the rounds have.
 - It drops min_new_tokens. No end token is named in its place, so each story has all its tokens; they are counted all the same.
 """
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from bot.engine.characters import Vocabulary
 from bot.engine.cpu_forward import CpuForward
 from bot.engine.cpu_linear import Fp32Linear, Int8Linear, int8_is_there
+from bot.engine.faults import Fault, kind_of
 from bot.engine.gpt2_weights import Gpt2Weights, covered_shape, read_weights
 from bot.engine.int8_check import fingerprint, known_record, measure
 from bot.engine.model_files import ModelConfig, read_config, read_fields, read_tokenizer
@@ -123,11 +124,29 @@ def _make_forward(model_dir: Path, tokenizer: Tokenizer, placement: Placement, s
     if placement.device.type == "cpu":
         return _cpu_forward(model_dir, tokenizer, read_weights(model_dir, shape), slots, state_dir)
     if placement.device.type == "cuda":
-        from bot.engine.cuda_forward import CudaForward
-
-        forward = CudaForward(read_weights(model_dir, shape), placement.device, placement.dtype, slots)
-        return _Made(forward, placement.numbers, placement.reason)
+        return _cuda_forward(read_weights(model_dir, shape), placement, slots)
     return _any_forward(model_dir, placement, slots)
+
+
+def _cuda_forward(weights: Gpt2Weights, placement: Placement, slots: int) -> _Made:
+    """With as many slots as there is memory for. Raises ModelUnavailable."""
+    from bot.engine.cuda_forward import CudaForward
+
+    while True:
+        try:
+            forward = CudaForward(weights, placement.device, placement.dtype, slots)
+            return _Made(forward, placement.numbers, f"{placement.reason}, steps by {forward.steps_by}")
+        except Exception as error:
+            if kind_of(error) is not Fault.MEMORY:
+                raise
+            refused = str(error)
+        if slots == 1:  # out of the block above, whose traceback holds the tensors that were too many
+            raise ModelUnavailable(
+                f"{placement.device} has not enough free memory for this model, even for one story at a time. End what else "
+                f'uses it, or set the device to "cpu". ({refused})'
+            )
+        slots //= 2
+        logger.warning("not enough memory on %s: trying %d stories at once (%s)", placement.device, slots, refused)
 
 
 def _any_forward(model_dir: Path, placement: Placement, slots: int) -> _Made:

@@ -17,8 +17,11 @@ from tiny_gpt2 import read, refuse_int8
 from transformers import GPT2LMHeadModel
 
 from bot.engine import loading
+from bot.engine.cuda_forward import CudaForward
+from bot.engine.gpt2_weights import Gpt2Shape, Gpt2Weights, covered_shape, read_weights
 from bot.engine.interface import GenerationRequest
 from bot.engine.local import LocalEngine
+from bot.engine.model_files import read_fields
 from bot.errors import ModelUnavailable, ShuttingDown
 
 
@@ -92,6 +95,39 @@ async def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="nowhere"):
         await engine.load()
     await engine.close()
+
+
+@pytest.mark.parametrize(("room", "slots"), [(9, 8), (3, 2), (1, 1)])
+def test_a_gpu_with_little_memory_gets_fewer_slots(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, room: int, slots: int
+) -> None:
+    made = CudaForward.resize
+
+    def resize(forward: CudaForward, asked: int) -> None:
+        if asked > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        made(forward, asked)
+
+    monkeypatch.setattr(CudaForward, "resize", resize)
+    placement = loading.Placement(torch.device("cpu"), torch.float32, "a stand-in for a GPU")
+    assert loading._cuda_forward(weights_of(pristine), placement, 8).forward.slots == slots
+    assert ("not enough memory" in caplog.text) is (slots < 8)
+
+
+def test_a_gpu_without_room_for_one_story_says_what_to_do(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resize(_: CudaForward, __: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CudaForward, "resize", resize)
+    placement = loading.Placement(torch.device("cpu"), torch.float32, "a stand-in for a GPU")
+    with pytest.raises(ModelUnavailable, match='End what else uses it, or set the device to "cpu"'):
+        loading._cuda_forward(weights_of(pristine), placement, 8)
+
+
+def weights_of(directory: Path) -> Gpt2Weights:
+    shape = covered_shape(read_fields(directory))
+    assert isinstance(shape, Gpt2Shape)
+    return read_weights(directory, shape)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
