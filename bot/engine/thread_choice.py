@@ -30,8 +30,8 @@ BUDGET_S = 1.0
 TEXTS = 8
 WORTH = 0.75
 """More threads are taken when they need less than this share of the time: in each of a step's products they wait for the
-slowest of them. The bundled model on two cores gained a tenth by a second thread; with one core busy otherwise it told a story at
-300 tokens a second by two, and at 2,230 by one.
+slowest of them. The bundled model on two cores gained a tenth by a second thread; with one core busy otherwise it told a
+story at 300 tokens a second by two, and at 2,230 by one.
 """
 
 
