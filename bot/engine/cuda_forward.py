@@ -16,6 +16,7 @@ story here. Without a GPU the same code runs without graphs, which is how most o
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -110,6 +111,7 @@ class CudaForward:
         self._wanted: tuple[list[int], list[int]] = [], []  # the slots of the last logits, and their next positions
         self._caches: list[tuple[Tensor, Tensor]] = []  # given back before there are new ones
         if self._device.type == "cuda":
+            gc.collect()  # what an error or a graph still holds in a cycle
             torch.cuda.empty_cache()
         self._slots = slots
         size = (slots, shape.n_positions + 1, shape.n_head, shape.n_embd // shape.n_head)
@@ -124,7 +126,7 @@ class CudaForward:
     @torch.inference_mode()
     def _make_graphs(self) -> None:
         """Those of steps, and of a short prompt: so that nobody's story waits while they are made."""
-        for last in (0, *(1 << bit for bit in range(1, (self._slots - 1).bit_length()))):
+        for last in (0, *(1 << bit for bit in range((self._slots - 1).bit_length()))):
             self._step_for(last, 0)
         for tokens in (_SHORTEST_PROMPT, 2 * _SHORTEST_PROMPT, 4 * _SHORTEST_PROMPT):
             self._read([Part(0, 0, [0] * min(tokens, self.n_positions))])
@@ -208,8 +210,9 @@ class CudaForward:
         texts = 1 if len(parts) == 1 else power_of_two(len(parts), _FEWEST)
         longest = power_of_two(max(len(part.ids) for part in parts), _SHORTEST_PROMPT)
         look = power_of_two(max(part.start + len(part.ids) for part in parts), _SHORTEST_LOOK, self.n_positions)
-        reading = self._readings.get((texts, longest, look)) or _Reading(self, texts, longest, look)
-        if texts * longest <= _GRAPHED_TOKENS:
+        graphed = texts * longest <= _GRAPHED_TOKENS
+        reading = self._readings.get((texts, longest, look)) or _Reading(self, texts, longest, look, graphed=graphed)
+        if graphed:
             self._readings[texts, longest, look] = reading
         logits = reading(parts)
         wanted = [row for row, part in enumerate(parts) if part.wanted]
@@ -312,7 +315,7 @@ class _Step:
 class _Reading:
     """Some tokens for each of some texts, from buffers that stay where they are."""
 
-    def __init__(self, forward: CudaForward, texts: int, tokens: int, look: int) -> None:
+    def __init__(self, forward: CudaForward, texts: int, tokens: int, look: int, *, graphed: bool) -> None:
         def full(value: int, *size: int) -> Tensor:
             return torch.full(size, value, dtype=torch.int64, device=forward.device)
 
@@ -320,7 +323,9 @@ class _Reading:
         self._tokens, self._positions = full(0, texts, tokens), full(self._nowhere, texts, tokens)
         self._slots, self._last = full(0, texts), full(0, texts)
         self._replay = Replay(
-            lambda: forward.several_tokens_each(self._tokens, self._positions, self._slots, self._last, look), forward.device
+            lambda: forward.several_tokens_each(self._tokens, self._positions, self._slots, self._last, look),
+            forward.device,
+            graphed=graphed,
         )
 
     def __call__(self, parts: Sequence[Part]) -> Tensor:

@@ -19,11 +19,14 @@ _WARM_UPS = 2
 class Replay:
     """A computation over tensors that stay where they are; on a CPU it is computed anew each time."""
 
-    def __init__(self, compute: Callable[[], Tensor], device: torch.device) -> None:
-        """`compute` reads nothing back to the host, and all its shapes are fixed."""
-        self._compute = compute
+    def __init__(self, compute: Callable[[], Tensor], device: torch.device, *, graphed: bool = True) -> None:
+        """`compute` reads nothing back to the host, and all its shapes are fixed; without `graphed` it runs anew each time.
+
+        The tensors that it reads and writes have to be kept by whoever makes this: a graph knows their addresses alone.
+        """
+        self._compute: Callable[[], Tensor] | None = compute
         self._graph: Any = None
-        if device.type != "cuda":
+        if device.type != "cuda" or not graphed:
             return
         aside: Any = torch.cuda.Stream(device)
         aside.wait_stream(torch.cuda.current_stream(device))
@@ -41,10 +44,11 @@ class Replay:
             logger.warning("some work can't be one graph here (%s): it is started kernel by kernel, more slowly", error)
             return
         self._graph = graph
+        self._compute = None  # it likely holds who holds this: a graph's memory would wait for a collection of such cycles
 
     def __call__(self) -> Tensor:
         """The result, valid until the next call."""
-        if self._graph is None:
+        if self._compute is not None:
             return self._compute()
         self._graph.replay()
         return self._result

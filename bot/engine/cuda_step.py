@@ -6,8 +6,8 @@
 On an H100 with GPT-2 124M torch's kernels took 659 us for one row and 900 us for 64; for 8 rows the products below took 810 us
 and torch's 468.
 
-Triton, which compiles the kernels, needs a C compiler on the host, and is not there on every system. Where that fails, torch's
-kernels do the step (cuda_forward.py), with a line in the log.
+Triton, which compiles the kernels, needs a C compiler and Python's headers on the host, and is not there on every system. Where
+that fails, torch's kernels do the step (cuda_forward.py), with a line in the log.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
+
+from bot.engine.faults import Fault, kind_of
 
 if TYPE_CHECKING:
     from bot.engine.cuda_layers import Model, Norm, Product
@@ -40,12 +42,15 @@ def kernel_step(model: Model) -> KernelStep | None:
         return None
     try:
         step = KernelStep(model)
-        caches = [tuple(torch.zeros(_keys_size(model, 2), dtype=model.head.dtype, device=device) for _ in range(2))]
-        for rows in (1, 2):
+        many = _PROGRAMS_AT_ONCE // model.shape.n_head + 1
+        caches = [tuple(torch.zeros(_keys_size(model, many), dtype=model.head.dtype, device=device) for _ in range(2))]
+        for rows in (1, 2, many):  # each way of compiling
             nothing = torch.zeros(rows, dtype=torch.int64, device=device)
             step(nothing, nothing, caches * len(model.layers))
         torch.cuda.synchronize(device)
-    except Exception as error:  # noqa: BLE001 - compilers fail in many ways; a broken device shows itself in the next call
+    except Exception as error:
+        if kind_of(error) is not Fault.STEP:  # memory, or a broken device: no fault of the compiler
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         logger.warning("torch's own kernels do the steps here, more slowly: ours could not be compiled (%s)", reason)
         return None

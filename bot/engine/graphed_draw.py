@@ -64,8 +64,8 @@ class _Graph:
             banned=torch.full((rows, kind.banned), spare, device=device) if kind.banned else None,
         )
         self._filled_from: Columns | None = None
-        work = workspace(rows, len(bias), device)
-        self._replay = Replay(lambda: draw(self._logits, bias, work, self._columns, kind.k, kind.asked), device)
+        self._bias, self._work = bias, workspace(rows, len(bias), device)  # kept: the graph has their addresses
+        self._replay = Replay(lambda: draw(self._logits, self._bias, self._work, self._columns, kind.k, kind.asked), device)
 
     def __call__(self, logits: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         rows = len(logits)

@@ -10,6 +10,7 @@ its forward pass is needed.
 
 from __future__ import annotations
 
+import gc
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,9 @@ def _cuda_forward(weights: Gpt2Weights, placement: Placement, slots: int) -> _Ma
                 f"{placement.device} has not enough free memory for this model, even for one story at a time. End what else "
                 f'uses it, or set the device to "cpu". ({refused})'
             )
+        gc.collect()  # the try that failed, whose parts hold each other
+        if placement.device.type == "cuda":
+            torch.cuda.empty_cache()
         slots //= 2
         logger.warning("not enough memory on %s: trying %d stories at once (%s)", placement.device, slots, refused)
 

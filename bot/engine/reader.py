@@ -5,7 +5,7 @@
       merges into what lies there            takes all that lies there as one piece
 
 What a slow reader has not taken is one piece that grows by its text, never a queue of pieces, and nobody is woken for text
-twice within `_REST_S`: a loop that was woken for each of 60,000 tokens a second would take Python from the decode thread. The
+twice within `REST_S`: a loop that was woken for each of 60,000 tokens a second would take Python from the decode thread. The
 price: a piece is not a token.
 """
 
@@ -21,7 +21,7 @@ from time import perf_counter
 from bot.engine.interface import Piece
 from bot.errors import StoryError
 
-_REST_S = 0.03
+REST_S = 0.03
 """No eye sees a story grow more often than thirty times a second."""
 
 
@@ -50,9 +50,9 @@ class Reader:
                     self._texts.append(item.text)
                 self._latest = item
                 if item.finish_reason is None and item.waiting is None:
-                    if not item.text:  # half a character is no reason to wake anybody
+                    if not self._texts:  # half a character is no reason to wake anybody
                         return None
-                    if now_s - self._woken_s < _REST_S:
+                    if now_s - self._woken_s < REST_S:
                         return None
                     self._woken_s = now_s
             else:

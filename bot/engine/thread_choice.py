@@ -48,6 +48,7 @@ def choose_threads(forward: Forward, what: str, record: Path | None) -> str:
         return f"{known[key]} of {cores} threads, as before"
     numbers = sorted({*(2**n for n in range(cores.bit_length())), cores})
     seen: dict[int, list[float]] = {number: [] for number in numbers}
+    _step_time_s(forward)  # the first one takes longer, whatever its threads
     deadline = time.perf_counter() + BUDGET_S
     while len(numbers) > 1 and time.perf_counter() < deadline:
         for number in numbers:

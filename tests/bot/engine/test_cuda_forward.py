@@ -109,6 +109,19 @@ def test_the_whole_context_can_be_filled_and_no_more(forward: CudaForward, refer
         forward([Part(0, 64, (1,))])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_many_long_prompts_at_once_leave_no_memory_behind(pristine: Path) -> None:
+    shape = covered_shape(read_fields(pristine))
+    assert isinstance(shape, Gpt2Shape)
+    forward = CudaForward(read_weights(pristine, shape), torch.device("cuda"), torch.float32, 40)
+    kept: list[int] = []
+    for _ in range(5):
+        forward([Part(slot, 0, [token % 300 for token in range(60)]) for slot in range(40)])
+        kept.append(torch.cuda.memory_reserved())
+    assert kept[1:] == kept[1:2] * 4
+    assert not forward._readings.keys() & {(64, 64, 64)}
+
+
 def test_scores_are_sums_of_log_probabilities(forward: CudaForward, reference: GPT2LMHeadModel) -> None:
     prefixes = [[1, 9], [2, 9], [250, 9]]
     for prefix, score in zip(prefixes, forward.score(prefixes, PROMPT), strict=True):

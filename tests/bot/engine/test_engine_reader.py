@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bot.engine.interface import FinishReason, Piece, Waiting
-from bot.engine.reader import Reader, hand_over
+from bot.engine.reader import REST_S, Reader, hand_over
 from bot.errors import EngineFailed
 
 
@@ -68,3 +68,18 @@ def test_a_closed_loop_lets_its_readers_go() -> None:
     loop.close()
     hand_over([(reader, Piece("a", 1))])
     assert reader.gone
+
+
+async def test_text_that_was_held_back_goes_with_the_next_token_even_if_that_has_none() -> None:
+    reader = Reader()
+    sleeping = asyncio.create_task(reader.next())
+    await asyncio.sleep(0)
+    hand_over([(reader, Piece("a", 1))])
+    assert await sleeping == Piece("a", 1)
+    sleeping = asyncio.create_task(reader.next())
+    await asyncio.sleep(0)
+    hand_over([(reader, Piece("b", 2))])  # too soon to wake anybody
+    await asyncio.sleep(2 * REST_S)
+    assert not sleeping.done()
+    hand_over([(reader, Piece("", 3))])
+    assert await asyncio.wait_for(sleeping, 5) == Piece("b", 3)

@@ -42,6 +42,17 @@ def test_the_fastest_is_taken_and_more_threads_only_where_they_pay(times: dict[i
     assert chosen(None) == 4
 
 
+def test_a_first_step_that_takes_longer_decides_nothing(times: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def cold_at_first(_: object) -> float:
+        calls.append(torch.get_num_threads())
+        return 5.0 if len(calls) == 1 else 1.0
+
+    monkeypatch.setattr(thread_choice, "_step_time_s", cold_at_first)
+    assert chosen(None) == 1
+
+
 def test_a_choice_is_kept_whatever_a_later_minute_would_measure(times: dict[int, float], tmp_path: Path) -> None:
     record = tmp_path / "state" / "threads.json"
     assert chosen(record) == 2
