@@ -109,17 +109,15 @@ class CudaForward:
         self._readings: dict[tuple[int, int, int], _Reading] = {}
         self._foreseen: _Foreseen | None = None
         self._wanted: tuple[list[int], list[int]] = [], []  # the slots of the last logits, and their next positions
-        self._caches: list[tuple[Tensor, Tensor]] = []  # given back before there are new ones
+        self._caches: list[tuple[Tensor, Tensor]] = []  # given back, and what they are views of, before there are new ones
+        self._held = torch.empty(0)
         if self._device.type == "cuda":
             gc.collect()  # what an error or a graph still holds in a cycle
             torch.cuda.empty_cache()
         self._slots = slots
-        size = (slots, shape.n_positions + 1, shape.n_head, shape.n_embd // shape.n_head)
-
-        def zeros() -> Tensor:
-            return torch.zeros(size, dtype=self._dtype, device=self._device)
-
-        self._caches = [(zeros(), zeros()) for _ in self._model.layers]
+        size = (shape.n_layer, 2, slots, shape.n_positions + 1, shape.n_head, shape.n_embd // shape.n_head)
+        self._held = torch.zeros(size, dtype=self._dtype, device=self._device)
+        self._caches = [(layer[0], layer[1]) for layer in self._held]
         if self._kernels is not None:
             self._make_graphs()
 
@@ -140,6 +138,9 @@ class CudaForward:
             self._wanted = foreseen.slots, [position + 1 for position in foreseen.positions]
             return self._rows(foreseen.logits, foreseen.slots, copied=False)
         check_parts(parts, self.slots, self.n_positions, self._shape.vocab_size)
+        if beginning := [part.slot for part in parts if part.start == 0]:
+            # the mask only weighs what is left of the text before by 0, and 0 times a number that is none is none
+            self._held.index_fill_(2, self._ints(beginning), 0)
         wanted = [part for part in parts if part.wanted]
         self._wanted = [part.slot for part in wanted], [part.start + len(part.ids) for part in wanted]
         steps = [part for part in wanted if len(part.ids) == 1]

@@ -57,7 +57,7 @@ def choose_threads(forward: Forward, what: str, record: Path | None) -> str:
     times = {number: statistics.median(some) for number, some in seen.items() if some}  # the best would hide the waits
     best = numbers[0]
     for number in numbers[1:]:
-        if number in times and times[number] < WORTH * times[best]:
+        if times[number] < WORTH * times[best]:
             best = number
     torch.set_num_threads(best)
     _write(record, known | {key: best})

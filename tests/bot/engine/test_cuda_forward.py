@@ -131,6 +131,13 @@ def test_scores_are_sums_of_log_probabilities(forward: CudaForward, reference: G
         assert score == pytest.approx(by_hand, abs=1e-2)
 
 
+def test_numbers_that_are_none_stay_in_the_text_that_had_them(forward: CudaForward, reference: GPT2LMHeadModel) -> None:
+    for keys, values in forward._caches:
+        keys[0], values[0] = torch.nan, torch.nan
+    torch.testing.assert_close(forward([Part(0, 0, PROMPT)])[0].cpu(), expected(reference, PROMPT), **CLOSE)
+    torch.testing.assert_close(forward([Part(0, 8, [11])])[0].cpu(), expected(reference, (*PROMPT, 11)), **CLOSE)
+
+
 def test_resize_changes_how_many_texts_are_held(forward: CudaForward, reference: GPT2LMHeadModel) -> None:
     forward.resize(1)
     torch.testing.assert_close(forward([Part(0, 0, PROMPT)])[0].cpu(), expected(reference, PROMPT), **CLOSE)

@@ -126,13 +126,12 @@ async def test_a_text_alone_has_all_its_steps_begun_early(pristine: Path, tokeni
 
 
 async def test_a_context_without_room_is_not_stepped_past(pristine: Path, tokenizer: Tokenizer, device: torch.device) -> None:
-    """The last position's token is drawn, and the next one has none to stand at."""
+    """The token drawn at the last position has none to stand at: half of the new text is forgotten and read anew."""
     crowd = Crowd(pristine, tokenizer, device, slots=1)
-    prompt = tuple(range(1, N_POSITIONS - 1))
-    crowd.ask(GenerationRequest(prompt, 2, GREEDY, 1))
+    crowd.ask(GenerationRequest(tuple(range(1, 41)), 30, GREEDY, 1))
     positions: list[int] = []
     real = crowd.forward._step_for
     crowd.forward._step_for = lambda slot, position: (positions.append(position), real(slot, position))[1]
     while crowd.scheduler.busy:
         crowd.scheduler.round()
-    assert positions == [N_POSITIONS - 2, N_POSITIONS - 1][: len(positions)]
+    assert positions == [*range(40, N_POSITIONS), *range(52, 57)]

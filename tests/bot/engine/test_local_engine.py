@@ -265,10 +265,11 @@ async def test_the_end_token_stops_the_text_and_is_not_counted(
 
     request = request_for(new=30, temperature=0)
     prompt = len(request.prompt_ids)
+    seven = await read(engine, request_for(new=7, temperature=0))
     monkeypatch.setattr(CpuForward, "__call__", end_at_seven)
     text = await read(engine, request)
     assert (text.finish_reason, text.last.new_tokens) == (FinishReason.STOP, 7)
-    assert END not in text.text
+    assert text.text == seven.text
     assert not any(piece.finish_reason for piece in text.pieces[:-1])
 
 
