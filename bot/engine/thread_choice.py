@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -47,21 +46,20 @@ def choose_threads(forward: Forward, what: str, record: Path | None) -> str:
         torch.set_num_threads(known[key])
         return f"{known[key]} of {cores} threads, as before"
     numbers = sorted({*(2**n for n in range(cores.bit_length())), cores})
-    seen: dict[int, list[float]] = {number: [] for number in numbers}
+    times = dict.fromkeys(numbers, float("inf"))
     _step_time_s(forward)  # the first one takes longer, whatever its threads
     deadline = time.perf_counter() + BUDGET_S
     while len(numbers) > 1 and time.perf_counter() < deadline:
         for number in numbers:
             torch.set_num_threads(number)
-            seen[number].append(_step_time_s(forward))
-    times = {number: statistics.median(some) for number, some in seen.items() if some}  # the best would hide the waits
+            times[number] = min(times[number], _step_time_s(forward))  # whatever else the host does only adds to it
     best = numbers[0]
     for number in numbers[1:]:
         if times[number] < WORTH * times[best]:
             best = number
     torch.set_num_threads(best)
     _write(record, known | {key: best})
-    compared = ", ".join(f"{number} takes {1000 * spent:.1f} ms" for number, spent in times.items())
+    compared = ", ".join(f"{number} takes {1000 * spent:.1f} ms" for number, spent in times.items() if spent < float("inf"))
     return f"{best} of {cores} threads" + (f": a step of one text and one of eight with {compared}" if compared else "")
 
 
