@@ -6,10 +6,14 @@ when it sets up.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +56,7 @@ def _outcome() -> Exception | None:
 
 def _compile() -> None:
     """One process at a time: what numba kept while two compiled at once ended every later start by a signal, once."""
+    _load_torchs_openmp()
     from bot.engine.cpu_kernels import cache_directory, forget
 
     directory = cache_directory()
@@ -69,6 +74,25 @@ def _compile() -> None:
         if not _is_sound():
             logger.warning("what numba kept does not run in a new process: it is deleted, and compiled again at the next start")
             forget()
+
+
+def _load_torchs_openmp() -> None:
+    """Have numba's threads and torch's come from the library that torch brings, although numba loads first.
+
+    Else numba asks the system for libgomp.so.1.0.0, and what answers is torch's libgomp.so.1, too. On a Debian 12 with two
+    cores the bundled model then told eight stories at 2,300 to 3,000 tokens a second by two threads, the first token after 89
+    to 156 ms; by torch's library at 6,800 to 7,800, after 5 to 6 (three starts of each, in turns). What the system's does
+    otherwise is not known. Where torch brings none, as on Windows and macOS, all stays as it was.
+    """
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return
+    package = Path(spec.origin).parent
+    for directory in (package / "lib", package.parent / "torch.libs"):
+        for library in sorted(directory.glob("libgomp*.so*")):
+            with suppress(OSError):
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+                return
 
 
 def _is_sound() -> bool:

@@ -27,10 +27,11 @@ logger = logging.getLogger(__name__)
 
 BUDGET_S = 1.0
 TEXTS = 8
-WORTH = 0.75
+WORTH = 0.65
 """More threads are taken when they need less than this share of the time: in each of a step's products they wait for the
-slowest of them. The bundled model on two cores gained a tenth by a second thread; with one core busy otherwise it told a
-story at 300 tokens a second by two, and at 2,230 by one.
+slowest of them, and a busy neighbour costs them more than a single one. On two cores a second thread leaves 0.73 of a step of
+the bundled model and 0.57 of GPT-2 124M's. Eight stories of the bundled model came at 6,800 to 7,800 tokens a second by two
+threads and 4,100 to 5,800 by one; with one core busy otherwise at 1,500 to 2,300 by two and 5,200 to 5,700 by one.
 """
 
 
@@ -59,7 +60,7 @@ def choose_threads(forward: Forward, what: str, record: Path | None) -> str:
             best = number
     torch.set_num_threads(best)
     _write(record, known | {key: best})
-    compared = ", ".join(f"{number} takes {1000 * spent:.1f} ms" for number, spent in times.items() if spent < float("inf"))
+    compared = ", ".join(f"{number} takes {1000 * spent:.2f} ms" for number, spent in times.items() if spent < float("inf"))
     return f"{best} of {cores} threads" + (f": a step of one text and one of eight with {compared}" if compared else "")
 
 

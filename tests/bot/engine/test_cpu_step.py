@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +270,28 @@ def in_a_new_process(code: str, **environment: str) -> str:
 def test_compiling_ahead_does_not_import_torch() -> None:
     code = "import sys; from bot.engine.cpu_compile import compile_step; compile_step(); print('torch' in sys.modules)"
     assert in_a_new_process(code).strip() == "False"
+
+
+BOTH_KINDS_OF_THREADS = """
+from bot.engine.cpu_compile import compile_step
+compile_step()
+import torch
+torch.set_num_threads(2)
+torch.ones(1 << 20).add_(1)
+"""
+BOUND = re.compile(r"binding file (\S+) \S+ to (\S+) \S+ normal symbol `GOMP_parallel'")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's loader tells what it bound")
+def test_numbas_threads_and_torchs_are_of_torchs_library(tmp_path: Path) -> None:
+    package = Path(torch.__file__).parent
+    brought = {str(path) for path in (*package.glob("lib/libgomp*.so*"), *package.parent.glob("torch.libs/libgomp*.so*"))}
+    if not brought:
+        pytest.skip("this torch brings no libgomp")
+    in_a_new_process(BOTH_KINDS_OF_THREADS, LD_DEBUG="bindings", LD_DEBUG_OUTPUT=str(tmp_path / "bound"))
+    bound = dict(BOUND.findall("".join(path.read_text(errors="replace") for path in tmp_path.glob("bound*"))))
+    of_torch = [library for user, library in bound.items() if "libtorch_cpu" in user]
+    of_numba = [library for user, library in bound.items() if "omppool" in user]
+    assert of_torch == of_numba
+    assert set(of_torch) <= brought
+    assert of_torch
