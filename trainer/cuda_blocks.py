@@ -21,8 +21,6 @@ from trainer.cuda_loss import Softmax, softmax_by_slices, softmax_to_gradient
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-    from trainer.packed_attention import Stories
-
 Block = Callable[[Any, torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
@@ -40,16 +38,24 @@ def fits(model: GPT2LMHeadModel) -> bool:
 
 
 def hidden_states(
-    model: GPT2LMHeadModel, input_ids: torch.Tensor, position_ids: torch.Tensor, stories: Stories, block: Block
+    model: GPT2LMHeadModel,
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    ends: torch.Tensor,
+    longest: int,
+    block: Block,
 ) -> torch.Tensor:
-    """What the head sees, (rows, block size, width), of rows of shape (rows, block size)."""
+    """What the head sees, (rows, block size, width), of rows of shape (rows, block size).
+
+    `ends` and `longest` are those of the stories (packed_attention.py).
+    """
     body = model.transformer
     rows, size = input_ids.shape
     x = body.drop(body.wte(input_ids) + body.wpe(position_ids)).flatten(0, 1)
     if torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.bfloat16:
         x = x.bfloat16()  # the residual, too: it has the range, and half of what the small kernels move
     for layer in body.h:
-        x = block(layer, x, stories.ends, size)
+        x = block(layer, x, ends, longest)
     return body.ln_f(x).view(rows, size, -1)
 
 
@@ -69,6 +75,8 @@ class Kernels:
 
     block: Block = plain_block
     softmax: Softmax = softmax_by_slices
+    graphed: bool = False
+    """Whether a pass is started as a whole (cuda_pass.py)."""
 
 
 PLAIN = Kernels()

@@ -24,6 +24,8 @@ from transformers.masking_utils import AttentionMaskInterface
 from trainer.packing import story_lengths
 
 NAME = "packed_stories"
+_SHORTEST = 128
+"""A kernel takes as long for stories that are shorter."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Stories:
         if position_ids.is_cuda:  # filled up with empty stories, so that few numbers of them are compiled for
             ends = np.pad(ends, (0, (1 << (len(lengths) - 1).bit_length()) - len(lengths)), mode="edge")
         return cls(lengths, torch.from_numpy(ends).to(position_ids.device, non_blocking=True))
+
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest, rounded up, so that few are compiled for."""
+        return max(_SHORTEST, 1 << (max(self.lengths) - 1).bit_length())
 
     @cached_property
     def groups(self) -> Groups:
@@ -124,7 +131,7 @@ def _at_once(flat: list[torch.Tensor], heads: int, stories: Stories, _dropout: f
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = (part.unflatten(1, (heads, -1)) for part in flat)
-    ends, longest = stories.ends, max(stories.lengths)
+    ends, longest = stories.ends, stories.longest
     attended = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0))
     return cast("torch.Tensor", attended).flatten(1)
 

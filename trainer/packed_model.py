@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import nn
 from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutput
@@ -18,13 +19,13 @@ from transformers.modeling_outputs import CausalLMOutput
 from trainer import cuda_blocks, packed_attention
 from trainer.cheap_dropout import use_cheap_dropout
 from trainer.cuda_blocks import PLAIN, Kernels
+from trainer.cuda_pass import GraphedPasses
 from trainer.lora import inner
 from trainer.packed_attention import Stories
 from trainer.packing import IGNORED
-from trainer.story_loss import summed_loss
+from trainer.story_loss import labels_by_place, loss_of_rows
 
 if TYPE_CHECKING:
-    import torch
     from transformers import GPT2LMHeadModel
 
 
@@ -42,8 +43,10 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels =
     if works := packed_attention.works_on(model.device, dtype):
         model.set_attn_implementation(packed_attention.NAME)
 
+    passes = GraphedPasses(model, dtype, kernels) if kernels.graphed and works else None
+
     def forward(self: GPT2LMHeadModel, *args: Any, **kwargs: Any) -> CausalLMOutput:
-        return _forward(self, *args, **kwargs, kernels=kernels, packed=works)
+        return _forward(self, *args, **kwargs, kernels=kernels, packed=works, passes=passes)
 
     model.forward = MethodType(forward, model)
     try:
@@ -51,6 +54,8 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels =
     finally:
         del model.forward
         model.set_attn_implementation("sdpa")
+        if passes is not None:
+            passes.release()
 
 
 @contextmanager
@@ -85,22 +90,28 @@ def _forward(
     story_lengths: list[int] | None = None,
     kernels: Kernels = PLAIN,
     packed: bool = True,
+    passes: GraphedPasses | None = None,
     **_: Any,
 ) -> CausalLMOutput:
     """Rows of shape (rows, block). With labels the loss, as the sum over `num_items_in_batch` or else over the labels."""
     stories = Stories.of(position_ids, story_lengths)
-    if packed and self.training and cuda_blocks.fits(self):
-        hidden = cuda_blocks.hidden_states(self, input_ids, position_ids, stories, kernels.block)
-    else:
-        hidden = self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
+    taught = packed and self.training and cuda_blocks.fits(self)
+
+    def hidden() -> torch.Tensor:
+        if taught:
+            return cuda_blocks.hidden_states(self, input_ids, position_ids, stories.ends, stories.longest, kernels.block)
+        return self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
+
     if labels is None:
-        return CausalLMOutput(logits=self.lm_head(hidden))
-    # What comes before a row's first token is nothing: the last label of each row is none, and no row has to be cut.
-    wanted = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-    before = hidden.flatten(0, 1)
+        return CausalLMOutput(logits=self.lm_head(hidden()))
+    asked = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    if taught and passes is not None and torch.is_grad_enabled():
+        loss = passes(input_ids, position_ids, labels, stories, torch.as_tensor(asked, device=self.device))
+        if loss is not None:
+            return CausalLMOutput(loss=cast("Any", loss))
     if type(self.lm_head) is nn.Linear:
-        total = summed_loss(before, self.lm_head.weight, wanted, kernels.softmax)
+        total = loss_of_rows(hidden(), self.lm_head.weight, labels, kernels.softmax)
     else:  # LoRA teaches some rows of it
-        total = functional.cross_entropy(self.lm_head(before).float(), wanted, ignore_index=IGNORED, reduction="sum")
-    asked = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        logits = self.lm_head(hidden().flatten(0, 1)).float()
+        total = functional.cross_entropy(logits, labels_by_place(labels), ignore_index=IGNORED, reduction="sum")
     return CausalLMOutput(loss=total / asked)

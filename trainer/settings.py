@@ -51,7 +51,7 @@ class TrainSettings:
     dropout: float | None = None
     """Dropout while training. Default: 0.1."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile what a CUDA device runs. auto tries it where the training is longer than a minute, and keeps what is faster."""
+    """Run passes on CUDA as graphs, and compiled. auto tries each where the training is long enough, and keeps the fastest."""
     held_out: float = 0.05
     """The share of books that is never trained on, chosen by a hash of the book."""
     save_steps: int = 200

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from trainer.cuda_loss import LossByRows, Softmax, kept_gradients, softmax_by_slices
 from trainer.packing import IGNORED
@@ -33,6 +34,21 @@ def summed_loss(
     asked = labels != IGNORED
     loss: torch.Tensor = _ByColumns.apply(hidden[asked], weight, labels[asked])  # pyright: ignore[reportAssignmentType]
     return loss
+
+
+def labels_by_place(labels: torch.Tensor) -> torch.Tensor:
+    """What comes next at each place of rows (rows, block): (rows x block,).
+
+    Nothing comes before a row's first token, so the last label of each row is none, and no row has to be cut.
+    """
+    return functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+
+
+def loss_of_rows(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, softmax: Softmax = softmax_by_slices
+) -> torch.Tensor:
+    """The summed loss of rows: `hidden` (rows, block, width), `labels` (rows, block)."""
+    return summed_loss(hidden.flatten(0, 1), weight, labels_by_place(labels), softmax)
 
 
 class _ByColumns(torch.autograd.Function):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainer import memory, packed_model, teaching
+from trainer import memory, story_loss, teaching
 from trainer.__main__ import main
 from trainer.layout import Layout
 from trainer.memory import Choice, layouts, needs
@@ -46,7 +46,7 @@ def test_memory_that_runs_out_halves_the_rows_at_once_and_teaches_the_same(
     stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(stories_file, tmp_path / "whole")) == 0
-    real, seen = packed_model.summed_loss, []
+    real, seen = story_loss.summed_loss, []
 
     def full(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, *_: object) -> torch.Tensor:
         seen.append(len(labels))
@@ -54,7 +54,7 @@ def test_memory_that_runs_out_halves_the_rows_at_once_and_teaches_the_same(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
         return real(hidden, weight, labels)
 
-    monkeypatch.setattr(packed_model, "summed_loss", full)
+    monkeypatch.setattr(story_loss, "summed_loss", full)
     out = tmp_path / "parts"
     assert main(command(stories_file, out)) == 0
     said = capsys.readouterr().err
@@ -71,7 +71,7 @@ def test_memory_that_is_too_small_for_one_row_is_a_sentence(
     def full(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 bytes.")
 
-    monkeypatch.setattr(packed_model, "summed_loss", full)
+    monkeypatch.setattr(story_loss, "summed_loss", full)
     assert main(command(stories_file, tmp_path / "out")) == 2
     said = capsys.readouterr().err
     assert "with 1 rows at once and activations computed again" in said

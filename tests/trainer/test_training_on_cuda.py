@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trainer import cuda_blocks
+from trainer import compiling, cuda_blocks, cuda_pass
 from trainer.__main__ import main
 from trainer.arguments import precision
 from trainer.compiling import choose_kernels
@@ -63,15 +65,71 @@ def loss_and_gradients(model: GPT2LMHeadModel, batch: dict[str, Any], kernels: K
     return loss.item(), list(gradients)
 
 
+@pytest.mark.parametrize("graphed", [False, True], ids=["by kernels", "as a graph"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
-def test_stories_packed_in_bf16_teach_what_each_teaches_alone_in_fp32(compiled: bool) -> None:
+def test_stories_packed_in_bf16_teach_what_each_teaches_alone_in_fp32(compiled: bool, graphed: bool) -> None:
     model, batch = new_model(), packed_batch()
+    kernels = replace(cuda_blocks.compiled() if compiled else PLAIN, graphed=graphed)
     expected = alone(model, batch)
     expected_gradients = torch.autograd.grad(expected, list(model.parameters()))
-    loss, gradients = loss_and_gradients(model, batch, cuda_blocks.compiled() if compiled else PLAIN)
+    loss, gradients = loss_and_gradients(model, batch, kernels)
     assert loss == pytest.approx(expected.item(), rel=2e-3)
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
         assert (ours - theirs).norm() < 0.03 * theirs.norm() + 1e-6
+
+
+def steps(model: GPT2LMHeadModel, batches: Sequence[dict[str, Any]], kernels: Kernels, together: int = 1) -> list[float]:
+    """The losses of plain gradient descent, so many batches' gradients a step."""
+    losses: list[float] = []
+    with taught_packed(model, torch.bfloat16, kernels):
+        for number, batch in enumerate(batches, 1):
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = model(**batch).loss
+            (loss / together).backward()
+            losses.append(loss)
+            if number % together == 0:
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter.sub_(cast("torch.Tensor", parameter.grad), alpha=0.3)
+                model.zero_grad(set_to_none=True)
+    return [loss.item() for loss in losses]
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_passes_as_graphs_teach_what_they_teach_kernel_by_kernel(together: int) -> None:
+    first = packed_batch()
+    second = first | {"input_ids": first["input_ids"].flip(0), "labels": first["labels"].flip(0)}
+    second |= {"position_ids": first["position_ids"].flip(0), "story_lengths": [60, 68, 1, 127, 128, 70, 40, 18]}
+    by_one = {"position_ids": torch.arange(BLOCK).expand(ROWS, -1).cuda(), "story_lengths": [BLOCK] * ROWS}
+    third = first | by_one  # fewer stories: another graph
+    batches = [first, second, third] * 4
+    by_kernels, as_graphs = new_model(), new_model()
+    expected = steps(by_kernels, batches, PLAIN, together)
+    assert expected[-1] < expected[0] - 0.3
+    assert steps(as_graphs, batches, Kernels(graphed=True), together) == pytest.approx(expected, rel=5e-3)
+    for ours, theirs in zip(as_graphs.parameters(), by_kernels.parameters(), strict=True):
+        assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+def test_more_sizes_than_graphs_are_kept_for_are_computed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_pass, "MOST", 1)
+    by_one = {"position_ids": torch.arange(BLOCK).expand(ROWS, -1).cuda(), "story_lengths": [BLOCK] * ROWS}
+    batches = [packed_batch(), packed_batch() | by_one] * 2
+    assert steps(new_model(), batches, Kernels(graphed=True)) == pytest.approx(steps(new_model(), batches, PLAIN), rel=5e-3)
+
+
+def test_a_graph_drops_others_each_time_and_making_it_draws_nothing() -> None:
+    model, batch = new_model(), packed_batch()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    losses: list[list[float]] = []
+    for _ in range(2):
+        torch.cuda.manual_seed(5)
+        with taught_packed(model, torch.bfloat16, Kernels(graphed=True)), torch.autocast("cuda", torch.bfloat16):
+            losses.append([model(**batch).loss.item() for _ in range(3)])
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -94,7 +152,9 @@ def test_trying_what_is_faster_changes_neither_weights_nor_random_state() -> Non
     before = [parameter.detach().clone() for parameter in model.parameters()]
     state = torch.cuda.get_rng_state()
     choice = choose_kernels(model, torch.bfloat16, batch, 10**6, "auto")
-    assert "ompiled" in choice.sentence
+    assert "kernel by kernel" in choice.sentence
+    assert "as a CUDA graph" in choice.sentence
+    assert "failed" not in choice.sentence
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(state, torch.cuda.get_rng_state())
@@ -103,7 +163,14 @@ def test_trying_what_is_faster_changes_neither_weights_nor_random_state() -> Non
 def test_a_short_training_is_not_compiled() -> None:
     choice = choose_kernels(new_model(), torch.bfloat16, packed_batch(), 3, "auto")
     assert choice.kernels is PLAIN
-    assert "Not compiled" in choice.sentence
+    assert "Not compiled: 3 passes" in choice.sentence
+
+
+def test_passes_are_no_graphs_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.Memory, "now", classmethod(lambda cls, _: cls(free=10_000, taken=0)))
+    choice = choose_kernels(new_model(), torch.bfloat16, packed_batch(), 10**6, "auto")
+    assert not choice.kernels.graphed
+    assert "Not as a CUDA graph" in choice.sentence
 
 
 @pytest.mark.parametrize("compiled", ["off", "on"])
