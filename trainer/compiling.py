@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from trainer import cuda_blocks, cuda_pass
+from trainer import cuda_blocks
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.lora import inner
 from trainer.memory import Memory, is_out_of_memory
@@ -106,8 +106,8 @@ def _no_graphs(model: GPT2LMHeadModel, pass_bytes: int) -> str:
     if process_count() > 1:
         return "that is for one process"
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
-    # the optimizer's two moments, each graph's gradients, and once more a pass: one that is computed kernel by kernel
-    needed = 2 * weights + cuda_pass.MOST * weights + 2 * pass_bytes
+    # the optimizer's two moments, and a pass twice: one of another size is computed beside the graph's memory
+    needed = 2 * weights + 2 * pass_bytes
     free = Memory.now(model.device).free
     return "" if needed < free else f"{needed / 1e9:.1f} GB of memory would be needed, and {free / 1e9:.1f} are free"
 
@@ -128,9 +128,11 @@ def _tried(name: str, model: GPT2LMHeadModel, dtype: torch.dtype, batch: dict[st
         model.zero_grad(set_to_none=True)
 
     try:
-        with torch.random.fork_rng([model.device]), taught_packed(model, dtype, kernels):
+        with torch.random.fork_rng([model.device]), taught_packed(model, dtype, kernels) as graphs:
             made_s = _timed(one_pass, 1)
             _timed(one_pass, 2)
+            if graphs is not None and graphs.failure is not None:
+                raise graphs.failure
             return _Way(name, kernels, made_s, _timed(one_pass, _TRIED) / _TRIED)
     finally:
         model.zero_grad(set_to_none=True)

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels = PLAIN) -> Generator[None]:
+def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels = PLAIN) -> Generator[GraphedPasses | None]:
     """Inside, the model takes packed rows and gives the mean loss of their labels, computed in `dtype` on its device.
 
     Where packed attention does not work, the rows go through transformers' own masked attention. With LoRA around it the model
-    is one of peft's, and what is changed is the GPT-2 in it. `kernels` are what a CUDA device runs where it can.
+    is one of peft's, and what is changed is the GPT-2 in it. `kernels` are what a CUDA device runs where it can. Gives the
+    passes as graphs, if they are to be some.
     """
     model = inner(model)
     _fuse_gelu(model)
@@ -50,7 +51,7 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels =
 
     model.forward = MethodType(forward, model)
     try:
-        yield
+        yield passes
     finally:
         del model.forward
         model.set_attn_implementation("sdpa")

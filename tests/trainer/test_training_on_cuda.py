@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trainer import compiling, cuda_blocks, cuda_pass
+from trainer import compiling, cuda_blocks
 from trainer.__main__ import main
 from trainer.arguments import precision
 from trainer.compiling import choose_kernels
@@ -111,10 +111,12 @@ def test_passes_as_graphs_teach_what_they_teach_kernel_by_kernel(together: int) 
         assert (ours - theirs).norm() < 0.02 * theirs.norm()
 
 
-def test_more_sizes_than_graphs_are_kept_for_are_computed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_pass, "MOST", 1)
-    by_one = {"position_ids": torch.arange(BLOCK).expand(ROWS, -1).cuda(), "story_lengths": [BLOCK] * ROWS}
-    batches = [packed_batch(), packed_batch() | by_one] * 2
+def test_a_graph_is_made_anew_where_more_stories_come() -> None:
+    tiny = {
+        "position_ids": torch.arange(BLOCK).remainder(2).expand(ROWS, -1).cuda(),
+        "story_lengths": [2] * (ROWS * BLOCK // 2),
+    }
+    batches = [packed_batch(), packed_batch() | tiny] * 2
     assert steps(new_model(), batches, Kernels(graphed=True)) == pytest.approx(steps(new_model(), batches, PLAIN), rel=5e-3)
 
 
