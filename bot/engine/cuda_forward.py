@@ -123,11 +123,15 @@ class CudaForward:
 
     @torch.inference_mode()
     def _make_graphs(self) -> None:
-        """Those of steps, and of a short prompt: so that nobody's story waits while they are made."""
-        for last in (0, *(1 << bit for bit in range((self._slots - 1).bit_length()))):
-            self._step_for(last, 0)
-        for tokens in (_SHORTEST_PROMPT, 2 * _SHORTEST_PROMPT, 4 * _SHORTEST_PROMPT):
-            self._read([Part(0, 0, [0] * min(tokens, self.n_positions))])
+        """Those of steps, and of short prompts of one text and of many: so that nobody's story waits while they are made."""
+        numbers = [1 << bit for bit in range((self._slots - 1).bit_length() + 1)]  # of texts, the last one the slots or more
+        for number in numbers:
+            self._step_for(min(number, self._slots) - 1, 0)
+        for number in (1, *(number for number in numbers if number >= _FEWEST)):
+            for tokens in (_SHORTEST_PROMPT, 2 * _SHORTEST_PROMPT, 4 * _SHORTEST_PROMPT):
+                if number * tokens <= _GRAPHED_TOKENS:
+                    ids = [0] * min(tokens, self.n_positions)
+                    self._read([Part(slot, 0, ids) for slot in range(min(number, self._slots))])
 
     @torch.inference_mode()
     def __call__(self, parts: Sequence[Part]) -> Tensor:
