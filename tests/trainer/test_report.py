@@ -133,15 +133,15 @@ def test_the_weights_of_the_lowest_held_out_loss_are_the_models_and_patience_end
 def test_a_learning_rate_that_breaks_the_weights_is_a_sentence_and_saves_nothing_broken(
     stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer import packed_model
+    from trainer import story_loss
 
-    real, calls = packed_model.summed_loss, []
+    real, calls = story_loss.summed_loss, []
 
     def astray(*parts: Any) -> torch.Tensor:
         calls.append(None)
         return real(*parts) * (float("nan") if len(calls) == 4 else 1)
 
-    monkeypatch.setattr(packed_model, "summed_loss", astray)
+    monkeypatch.setattr(story_loss, "summed_loss", astray)
     out = tmp_path / "out"
     more = ("--max-steps", "8", "--save-steps", "2")
     assert main(taught(stories_file, out, *more)) == 2
@@ -175,3 +175,18 @@ def test_a_reporter_that_is_not_installed_is_named(
     assert main(taught(stories_file, tmp_path / "out", "--report-to", "telepathy")) == 2
     assert "--report-to telepathy: there is no such package here" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.timeout(200)
+def test_tensorboard_has_the_losses_the_learning_rate_and_the_speed(stories_file: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    assert main(taught(stories_file, out, "--max-steps", "20", "--eval-steps", "10", "--report-to", "tensorboard")) == 0
+    (events,) = out.rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events.parent)).Reload()
+    for name in ("train/loss", "train/learning_rate", "train/tok_per_s", "eval/loss"):
+        assert [event.step for event in read.Scalars(name)] == [10, 20]
+    curve = json.loads((out / "training.json").read_text(encoding="utf-8"))["curve"]
+    losses = [entry["loss"] for entry in curve if "loss" in entry]
+    assert [event.value for event in read.Scalars("train/loss")] == pytest.approx(losses, rel=1e-5)
