@@ -138,6 +138,22 @@ async def test_a_device_that_is_not_there_is_named(pristine: Path, device: str) 
     await engine.close()
 
 
+def test_the_gpu_that_was_named_is_the_decode_thread_s_own(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    def made(*_: object) -> None:
+        done.append("forward")
+        raise ModelUnavailable("as far as this goes without a GPU")
+
+    second = torch.device("cuda:1")
+    monkeypatch.setattr(loading, "choose_placement", lambda _: loading.Placement(second, torch.float32, "one of two"))
+    monkeypatch.setattr(torch.cuda, "set_device", done.append)
+    monkeypatch.setattr(loading, "_make_forward", made)
+    with pytest.raises(ModelUnavailable):
+        loading.load_model(pristine, 1, "cuda:1", 8)
+    assert done == [second, "forward"]
+
+
 async def test_a_fault_nobody_foresaw_is_logged_and_still_a_sentence(
     pristine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
