@@ -43,7 +43,7 @@ class TrainSettings:
     passage_tokens: int | None = None
     """Cut texts into passages of at most so many tokens. Default: as fits a row."""
     learning_rate: float | None = None
-    """The highest learning rate. Default: 1e-4 for a base that was taught already, 1e-3 for new weights and with LoRA."""
+    """The highest learning rate. Default: 3e-4 for a base that was taught already, 1e-3 for new weights and with LoRA."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     """muon learns more in each step from new weights, adamw is what taught weights were taught by; auto chooses so."""
     lora_rank: int | None = None
