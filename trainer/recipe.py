@@ -15,9 +15,9 @@ from trainer.settings import TrainSettings
 LINE_TOKENS = 128
 """What the report cut its lines to, and padded them to."""
 _TAUGHT_RATE = 3e-4
-"""The report's 5e-5 is for steps of four lines, of which ours have nine times as much. The bundled model over 200,000 words that
-it had not seen, twice: held-out loss 4.361 nats with 1e-4, 4.239 with 3e-4, 4.192 with 6e-4, 4.174 with 1e-3, and 4.314 by the
-report's recipe. Larger models bear less, so it is not the highest of them."""
+"""The report's 5e-5 is for steps of four lines, of which ours have nine times as much. The bundled model over 200,000 words
+that it had not seen, twice: held-out loss 4.361 nats with 1e-4, 4.239 with 3e-4, 4.192 with 6e-4, 4.174 with 1e-3, and 4.314 by
+the report's recipe. Larger models bear less, so it is not the highest of them."""
 
 
 @dataclass(frozen=True)
