@@ -73,32 +73,31 @@ class GraphedPasses:
         for parameter in self._model.parameters():
             if parameter.grad is not None:  # of the micro-batch before: it may lie where the graph will write the next one
                 parameter.grad = parameter.grad.clone()
-        graph, rows = self._graph, len(input_ids)
-        if graph is not None and rows < graph.rows:
+        rows, ends, longest = len(input_ids), len(stories.ends), stories.longest
+        if self._graph is not None and rows < self._graph.rows:
             return None
         given = [input_ids, position_ids, labels, stories.ends, count]
-        if graph is None or rows > graph.rows or not graph.fits(stories):
-            graph = self._larger(given, stories)
-            if graph is None:
+        if self._graph is None or rows > self._graph.rows or not self._graph.fits(stories):
+            if self._graph is not None:  # what it had room for is likely wanted again
+                ends, longest = max(ends, self._graph.ends // 2), max(longest, self._graph.longest)
+            self._make(given, 2 * (1 << (ends - 1).bit_length()) + 1, longest)
+            if self._graph is None:
                 return None
-        given[3] = _filled(stories.ends, graph.ends)
-        return graph.run(*given, *self._model.parameters()).clone()
+        given[3] = _filled(stories.ends, self._graph.ends)
+        return self._graph.run(*given, *self._model.parameters()).clone()
 
-    def _larger(self, given: list[Tensor], stories: Stories) -> _Graph | None:
-        """In place of the one so far, with room for twice as many stories; None, and the log says why, where it fails."""
-        rows, before = len(given[0]), self._graph
-        longest = stories.longest if before is None else max(stories.longest, before.longest)
-        ends = 2 * (1 << (len(stories.ends) - 1).bit_length()) + 1
+    def _make(self, given: list[Tensor], ends: int, longest: int) -> None:
+        """In place of the one so far; none, and the log says why, where it fails."""
         self.release()
         try:
-            run = self._captured([*given[:3], _filled(stories.ends, ends), given[4]], longest)
-            self._graph = _Graph(run, rows, ends, longest)
+            run = self._captured([*given[:3], _filled(given[3], ends), given[4]], longest)
+            self._graph = _Graph(run, len(given[0]), ends, longest)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            self.failure = error
-            logger.warning("A pass can't be a CUDA graph here, and is started kernel by kernel, more slowly (%s)", error)
-        return self._graph
+            self.failure = error.with_traceback(None)  # whose frames hold what was to be captured
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            logger.warning("A pass can't be a CUDA graph here, and is started kernel by kernel, more slowly (%s)", reason)
 
     def _captured(self, given: list[Tensor], longest: int) -> Callable[..., Tensor]:
         """`given` are copied: the graph takes every later batch from where these are."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trainer import cuda_blocks
+from trainer import cuda_blocks, packed_attention
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.packed_model import taught_packed
 from trainer.packing import IGNORED
@@ -131,6 +131,13 @@ def test_a_batch_of_many_stories_has_it_made_anew_with_room_for_more() -> None:
     assert_the_same([batch(64, 64), many, batch(40, 24, 64), many, batch(*[4] * 30, 8)])
     assert len(made) == 2
     assert made[1] > 33
+
+
+def test_room_for_longer_stories_takes_none_from_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "_SHORTEST", 8)
+    many = batch(*[4] * 32)
+    assert_the_same([many, batch(64, 64), many, batch(40, 24, 64), batch(*[4] * 30, 8)])
+    assert len(made) == 2
 
 
 def test_fewer_rows_than_before_go_without_and_more_have_it_made_anew() -> None:
