@@ -15,6 +15,7 @@ from bot.errors import StoryError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 _END_S = 10
 
@@ -22,12 +23,13 @@ _END_S = 10
 class OtherProcess:
     """One of them, as it is asked from here."""
 
-    def __init__(self, what: str, pipe: Connection[Any, Any]) -> None:
+    def __init__(self, what: str, pipe: Connection[Any, Any], process: BaseProcess) -> None:
         self._what = what
         self._pipe = pipe
+        self._process = process
 
     def ask(self, question: object, patience_s: float | None = None) -> object:
-        """Blocks until it has answered. Raises StoryError, also once it has ended or been silent for so long."""
+        """Blocks until it has answered. Raises StoryError, also once it has ended or been silent for so long, which ends it."""
         try:
             self._pipe.send(question)
         except OSError as error:
@@ -38,6 +40,7 @@ class OtherProcess:
         """Its next word. Raises StoryError."""
         try:
             if not self._pipe.poll(patience_s):
+                self._process.kill()  # or it would go on beside what is measured next
                 raise StoryError(f"The process that runs {self._what} has said nothing for {patience_s:.0f} s.")
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
@@ -58,7 +61,7 @@ def other_process(
     process.start()
     there.close()
     try:
-        other = OtherProcess(what, here)
+        other = OtherProcess(what, here, process)
         other.answer(patience_s)
         yield other
     finally:

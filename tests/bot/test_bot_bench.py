@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -129,6 +130,20 @@ def test_continuous_batching_says_why_it_cannot_begin(tmp_path: Path) -> None:
 def test_a_process_that_ends_by_itself_is_a_sentence() -> None:
     with pytest.raises(StoryError, match="that runs it ended"), other_process("it", sys.exit):
         pass
+
+
+def hangs(pipe: Any) -> None:
+    pipe.send(None)
+    pipe.recv()
+    time.sleep(60)
+
+
+def test_a_process_that_hangs_is_a_sentence_and_is_ended() -> None:
+    with other_process("it", hangs) as process:
+        with pytest.raises(StoryError, match="that runs it has said nothing for 1 s"):
+            process.ask("how long?", patience_s=1)
+        with pytest.raises(StoryError, match=r"that runs it (has )?ended"):
+            process.ask("are you there?", patience_s=5)
 
 
 class Asked:
