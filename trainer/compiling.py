@@ -129,6 +129,8 @@ def _tried(name: str, model: GPT2LMHeadModel, dtype: torch.dtype, batch: dict[st
 
     try:
         with torch.random.fork_rng([model.device]), taught_packed(model, dtype, kernels) as graphs:
+            if kernels.graphed and graphs is None:
+                raise RuntimeError("packed attention does not work on this GPU")
             made_s = _timed(one_pass, 1)
             _timed(one_pass, 2)
             if graphs is not None and graphs.failure is not None:

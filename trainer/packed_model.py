@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from trainer import cuda_blocks, packed_attention
 from trainer.cheap_dropout import use_cheap_dropout
-from trainer.cuda_blocks import PLAIN, Kernels
+from trainer.cuda_blocks import PLAIN, Block, Kernels
 from trainer.cuda_pass import GraphedPasses
 from trainer.lora import inner
 from trainer.packed_attention import Stories
@@ -35,7 +35,7 @@ def taught_packed(model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels =
 
     Where packed attention does not work, the rows go through transformers' own masked attention. With LoRA around it the model
     is one of peft's, and what is changed is the GPT-2 in it. `kernels` are what a CUDA device runs where it can. Gives the
-    passes as graphs, if they are to be some.
+    passes as graphs, where they are asked for and packed attention works.
     """
     model = inner(model)
     _fuse_gelu(model)
@@ -98,13 +98,13 @@ def _forward(
     stories = Stories.of(position_ids, story_lengths)
     taught = packed and self.training and cuda_blocks.fits(self)
 
-    def hidden() -> torch.Tensor:
+    def hidden(block: Block) -> torch.Tensor:
         if taught:
-            return cuda_blocks.hidden_states(self, input_ids, position_ids, stories.ends, stories.longest, kernels.block)
+            return cuda_blocks.hidden_states(self, input_ids, position_ids, stories.ends, stories.longest, block)
         return self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
 
     if labels is None:
-        return CausalLMOutput(logits=self.lm_head(hidden()))
+        return CausalLMOutput(logits=self.lm_head(hidden(kernels.block)))
     asked = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
     if taught and passes is not None and torch.is_grad_enabled():
         loss = passes(input_ids, position_ids, labels, stories, torch.as_tensor(asked, device=self.device))
@@ -113,8 +113,8 @@ def _forward(
         if passes.failure is None:  # the last rows of an epoch: they are not worth compiling for
             kernels = PLAIN
     if type(self.lm_head) is nn.Linear:
-        total = loss_of_rows(hidden(), self.lm_head.weight, labels, kernels.softmax)
+        total = loss_of_rows(hidden(kernels.block), self.lm_head.weight, labels, kernels.softmax)
     else:  # LoRA teaches some rows of it
-        logits = self.lm_head(hidden().flatten(0, 1)).float()
+        logits = self.lm_head(hidden(kernels.block).flatten(0, 1)).float()
         total = functional.cross_entropy(logits, labels_by_place(labels), ignore_index=IGNORED, reduction="sum")
     return CausalLMOutput(loss=total / asked)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trainer import cuda_blocks, packed_attention
+from trainer import compiling, cuda_blocks, packed_attention
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.packed_model import taught_packed
 from trainer.packing import IGNORED
@@ -174,3 +174,11 @@ def test_nothing_is_captured_where_no_gradient_is_asked_for() -> None:
     with taught_packed(model.eval(), torch.float32, Kernels(graphed=True)):
         assert model(**batch(64, 64)).loss.item() == pytest.approx(loss.item())
     assert not made
+
+
+def test_where_packed_attention_does_not_work_no_graph_is_said_to_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "works_on", lambda *_: False)
+    monkeypatch.setattr(compiling, "_timed", lambda *_: 1.0)
+    with pytest.raises(RuntimeError, match="packed attention does not work on this GPU"):
+        compiling._tried("as a CUDA graph", new_model(), torch.float32, batch(64, 64), Kernels(graphed=True))
+    assert compiling._tried("kernel by kernel", new_model(), torch.float32, batch(64, 64), PLAIN).pass_s > 0

@@ -80,7 +80,7 @@ def test_stories_packed_in_bf16_teach_what_each_teaches_alone_in_fp32(compiled: 
 
 def steps(model: GPT2LMHeadModel, batches: Sequence[dict[str, Any]], kernels: Kernels, together: int = 1) -> list[float]:
     """The losses of plain gradient descent, so many batches' gradients a step."""
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     with taught_packed(model, torch.bfloat16, kernels):
         for number, batch in enumerate(batches, 1):
             with torch.autocast("cuda", torch.bfloat16):
@@ -101,7 +101,7 @@ def test_passes_as_graphs_teach_what_they_teach_kernel_by_kernel(together: int) 
     second = first | {"input_ids": first["input_ids"].flip(0), "labels": first["labels"].flip(0)}
     second |= {"position_ids": first["position_ids"].flip(0), "story_lengths": [60, 68, 1, 127, 128, 70, 40, 18]}
     by_one = {"position_ids": torch.arange(BLOCK).expand(ROWS, -1).cuda(), "story_lengths": [BLOCK] * ROWS}
-    third = first | by_one  # fewer stories: another graph
+    third = first | by_one  # fewer stories, for which the same graph has room
     batches = [first, second, third] * 4
     by_kernels, as_graphs = new_model(), new_model()
     expected = steps(by_kernels, batches, PLAIN, together)
