@@ -89,7 +89,7 @@ def load_model(model_dir: Path, threads: int | None, device: str, slots: int, st
     unwritable[torch.tensor(sorted(vocabulary.unwritable), dtype=torch.long)] = True
     placement = choose_placement(device)
     if placement.device.type == "cuda":  # this thread's, for all that does not name one: streams, events, kernels
-        torch.cuda.set_device(placement.device)
+        torch.cuda.set_device(placement.device.index or 0)
     forward, how, *reasons = _make_forward(model_dir, tokenizer, placement, slots, state_dir)
     if placement.device.type == "cpu":
         if threads is None and isinstance(forward, CpuForward):

@@ -138,20 +138,23 @@ async def test_a_device_that_is_not_there_is_named(pristine: Path, device: str) 
     await engine.close()
 
 
-def test_the_gpu_that_was_named_is_the_decode_thread_s_own(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("named", "number"), [("cuda:1", 1), ("cuda", 0)])
+def test_the_gpu_that_was_named_is_the_decode_thread_s_own(
+    named: str, number: int, pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[object] = []
 
     def made(*_: object) -> None:
         done.append("forward")
         raise ModelUnavailable("as far as this goes without a GPU")
 
-    second = torch.device("cuda:1")
-    monkeypatch.setattr(loading, "choose_placement", lambda _: loading.Placement(second, torch.float32, "one of two"))
+    placement = loading.Placement(torch.device(named), torch.float32, "one of two")
+    monkeypatch.setattr(loading, "choose_placement", lambda _: placement)
     monkeypatch.setattr(torch.cuda, "set_device", done.append)
     monkeypatch.setattr(loading, "_make_forward", made)
     with pytest.raises(ModelUnavailable):
-        loading.load_model(pristine, 1, "cuda:1", 8)
-    assert done == [second, "forward"]
+        loading.load_model(pristine, 1, named, 8)
+    assert done == [number, "forward"]  # torch refuses a device without a number here
 
 
 async def test_a_fault_nobody_foresaw_is_logged_and_still_a_sentence(
