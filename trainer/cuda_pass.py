@@ -1,24 +1,28 @@
 """A pass through the model on CUDA, forward and backward, as two graphs: started at once, and not kernel by kernel.
 
 Python needs 28 to 42 ms to start the kernels of GPT-2 124M's pass over 8 rows of 1,024, and an H100 20 to run them. A graph's
-shapes never change, so it is made with room for more stories than it has seen; empty ones cost nothing. A batch that needs more
-has it made anew, and one of fewer rows (the last of an epoch) goes kernel by kernel.
+shapes never change, so it has room for some more stories than it has seen, and not for many: attention starts its kernels for
+empty ones, too. A batch that is fewer rows (the last of an epoch) is filled up with rows that teach nothing. One that has no
+room goes kernel by kernel, and once some have, the graph is made anew with room for them.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
 from trainer import cuda_blocks
 from trainer.memory import is_out_of_memory
+from trainer.packing import IGNORED
 from trainer.story_loss import loss_of_rows
 
 if TYPE_CHECKING:
@@ -33,21 +37,24 @@ logger = logging.getLogger(__name__)
 
 _WARM_UPS = 3
 """Passes before a graph is made: the libraries choose their kernels, and compilers compile."""
+_ROOM = 1.5
+"""So many times the stories that it is made for: 8 rows of short lines had 182 in the mean, and 276 in one of a thousand."""
+_MISSES = 3
+_MISSED_SHARE = 0.01
+"""Batches without room after which it is made anew, which takes as long as tens of them; and their share of all since then."""
 
 
 @dataclass(frozen=True)
-class _Graph:
-    """One, and what fits into it."""
+class _Room:
+    """What fits into a graph, or what a batch needs."""
 
-    run: Callable[..., Tensor]
     rows: int
-    ends: int
-    """As many as stories, and one."""
+    stories: int
     longest: int
 
-    def fits(self, stories: Stories) -> bool:
-        """Whether there is room for these."""
-        return len(stories.ends) <= self.ends and stories.longest <= self.longest
+    def holds(self, needed: _Room) -> bool:
+        """Whether that fits."""
+        return needed.rows <= self.rows and needed.stories <= self.stories and needed.longest <= self.longest
 
 
 class GraphedPasses:
@@ -56,7 +63,11 @@ class GraphedPasses:
     def __init__(self, model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels) -> None:
         """Nothing is made before the first batch."""
         self._model, self._dtype, self._kernels = model, dtype, kernels
-        self._graph: _Graph | None = None
+        self._run: Callable[..., Tensor] | None = None
+        self._room = _Room(0, 0, 0)
+        self._passes = 0
+        self._missed: list[_Room] = []
+        """What had no room, of so many passes since the graph was made."""
         self.failure: Exception | None = None
         """Why there is no graph, and none is tried any more."""
 
@@ -73,31 +84,40 @@ class GraphedPasses:
         for parameter in self._model.parameters():
             if parameter.grad is not None:  # of the micro-batch before: it may lie where the graph will write the next one
                 parameter.grad = parameter.grad.clone()
-        rows, ends, longest = len(input_ids), len(stories.ends), stories.longest
-        if self._graph is not None and rows < self._graph.rows:
-            return None
-        given = [input_ids, position_ids, labels, stories.ends, count]
-        if self._graph is None or rows > self._graph.rows or not self._graph.fits(stories):
-            if self._graph is not None:  # what it had room for is likely wanted again
-                ends, longest = max(ends, self._graph.ends // 2), max(longest, self._graph.longest)
-            self._make(given, 2 * (1 << (ends - 1).bit_length()) + 1, longest)
-            if self._graph is None:
+        rows, block = input_ids.shape
+        self._passes += 1
+        needed = _needed(self._room, rows, block, stories)
+        if not self._room.holds(needed):
+            self._missed.append(needed)
+            if self._run is not None and len(self._missed) < max(_MISSES, _MISSED_SHARE * self._passes):
                 return None
-        given[3] = _filled(stories.ends, self._graph.ends)
-        return self._graph.run(*given, *self._model.parameters()).clone()
+            room = self._wanted(block, rows, stories)
+            self.release()
+            self._run = self._made([*_filled(room, input_ids, position_ids, labels, stories), count], room.longest)
+            self._room, self._passes, self._missed = room, 0, []
+        if self._run is None:
+            return None
+        given = _filled(self._room, input_ids, position_ids, labels, stories)
+        return self._run(*given, count, *self._model.parameters()).clone()
 
-    def _make(self, given: list[Tensor], ends: int, longest: int) -> None:
-        """In place of the one so far; none, and the log says why, where it fails."""
-        self.release()
+    def _wanted(self, block: int, rows: int, stories: Stories) -> _Room:
+        """For all that fitted so far, all that did not, and these rows filled up to as many."""
+        all_of = [self._room, *self._missed]
+        room = _Room(max(one.rows for one in all_of), self._room.stories, max(one.longest for one in all_of))
+        seen = max(_needed(room, rows, block, stories).stories, *(missed.stories for missed in self._missed))
+        return replace(room, stories=max(room.stories, math.ceil(_ROOM * seen)))
+
+    def _made(self, given: list[Tensor], longest: int) -> Callable[..., Tensor] | None:
+        """For such batches as this one; None, and the log says why, where it fails."""
         try:
-            run = self._captured([*given[:3], _filled(given[3], ends), given[4]], longest)
-            self._graph = _Graph(run, len(given[0]), ends, longest)
+            return self._captured(given, longest)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             self.failure = error.with_traceback(None)  # whose frames hold what was to be captured
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             logger.warning("A pass can't be a CUDA graph here, and is started kernel by kernel, more slowly (%s)", reason)
+            return None
 
     def _captured(self, given: list[Tensor], longest: int) -> Callable[..., Tensor]:
         """`given` are copied: the graph takes every later batch from where these are."""
@@ -118,7 +138,7 @@ class GraphedPasses:
 
     def release(self) -> None:
         """Give the memory back."""
-        self._graph = None
+        self._run, self._room = None, _Room(0, 0, 0)
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -139,6 +159,18 @@ class _Pass(nn.Module):
             return loss_of_rows(hidden, model.lm_head.weight, labels, self._kernels.softmax) / count
 
 
-def _filled(ends: Tensor, size: int) -> Tensor:
-    """With empty stories at the end."""
-    return torch.cat([ends, ends[-1:].expand(size - len(ends))])
+def _needed(room: _Room, rows: int, block: int, stories: Stories) -> _Room:
+    """By rows of so many tokens, filled up to those that there is room for by stories of the longest."""
+    longest = max(room.longest, stories.longest)
+    missing = max(room.rows - rows, 0) * block
+    return _Room(rows, len(stories.lengths) + math.ceil(missing / longest), longest)
+
+
+def _filled(room: _Room, input_ids: Tensor, position_ids: Tensor, labels: Tensor, stories: Stories) -> list[Tensor]:
+    """These rows and where their stories end; after them, to fill the room, rows that teach nothing, and empty stories."""
+    rows, block = input_ids.shape
+    ends, used = stories.ends[: len(stories.lengths) + 1], rows * block
+    more = torch.arange(1, room.stories + 2 - len(ends), dtype=ends.dtype, device=ends.device) * room.longest + used
+    filled = torch.cat([ends, more.clamp(max=room.rows * block)])
+    parts = (input_ids, 0), (position_ids, 0), (labels, IGNORED)
+    return [*(functional.pad(part, (0, 0, 0, room.rows - rows), value=value) for part, value in parts), filled]

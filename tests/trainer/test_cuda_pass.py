@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trainer import compiling, cuda_blocks, packed_attention
+from trainer import compiling, cuda_blocks, cuda_pass, packed_attention
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.packed_model import taught_packed
 from trainer.packing import IGNORED
 
 BLOCK, ROWS = 64, 2
 made: list[int] = []
+ran: list[int] = []
+"""The stories of each pass that was a graph, of which some are empty."""
 
 
 def by_story(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -39,7 +41,7 @@ def by_story(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, *_: Any, *
 
 def with_fixed_memory(compute: Callable[..., Tensor], sample: tuple[Tensor, ...], *_: Any) -> Callable[..., Tensor]:
     """As torch.cuda.make_graphed_callables: what goes in, the result and the gradients each have one place for ever."""
-    made.append(len(sample[3]))
+    made.append(len(sample[3]) - 1)
     taught = [part for part in sample if part.requires_grad]
     result = torch.zeros(())
     gradients = {part: torch.zeros_like(part) for part in taught}
@@ -51,6 +53,7 @@ def with_fixed_memory(compute: Callable[..., Tensor], sample: tuple[Tensor, ...]
                 if place.data_ptr() != part.data_ptr():
                     assert not place.requires_grad
                     place.copy_(part)
+            ran.append(len(given[3]) - 1)
             with torch.enable_grad():
                 ctx.inside = compute(*sample)
             result.copy_(ctx.inside.detach())
@@ -68,6 +71,7 @@ def with_fixed_memory(compute: Callable[..., Tensor], sample: tuple[Tensor, ...]
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     made.clear()
+    ran.clear()
     monkeypatch.setattr(cuda_blocks, "fits", lambda _: True)
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", by_story)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", with_fixed_memory)
@@ -126,23 +130,45 @@ def test_gradients_and_losses_are_those_of_passes_kernel_by_kernel(together: int
     assert len(made) == 1
 
 
-def test_a_batch_of_many_stories_has_it_made_anew_with_room_for_more() -> None:
+def test_room_is_for_half_as_many_stories_again_and_more_go_without() -> None:
+    few = batch(*[16] * 8)
+    assert_the_same([few, batch(*[16] * 4, *[8] * 8), batch(*[8] * 16), few])
+    assert (made, len(ran)) == ([12], 3)
+
+
+def test_batches_without_room_have_it_made_anew_for_as_many() -> None:
     many = batch(*[4] * 32)
-    assert_the_same([batch(64, 64), many, batch(40, 24, 64), many, batch(*[4] * 30, 8)])
-    assert len(made) == 2
-    assert made[1] > 33
+    assert_the_same([batch(64, 64), many, batch(40, 24, 64), batch(*[8] * 16), many, many, batch(*[4] * 30, 8), many])
+    assert (made, len(ran)) == ([3, 48], 6)
+
+
+def test_batches_without_room_that_are_rare_stay_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_pass, "_MISSED_SHARE", 0.5)
+    many = batch(*[4] * 32)
+    few = [batch(n, 64 - n, 64) for n in (10, 20, 30, 40)]
+    assert_the_same([batch(64, 64), many, few[0], many, *few[1:], many, many, many])
+    assert (made, len(ran)) == ([3, 48], 7)
 
 
 def test_room_for_longer_stories_takes_none_from_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_attention, "_SHORTEST", 8)
     many = batch(*[4] * 32)
-    assert_the_same([many, batch(64, 64), many, batch(40, 24, 64), batch(*[4] * 30, 8)])
-    assert len(made) == 2
+    assert_the_same([many, batch(64, 64), batch(60, 4, 64), many, batch(40, 24, 64), many])
+    assert (made, len(ran)) == ([48, 48], 4)
 
 
-def test_fewer_rows_than_before_go_without_and_more_have_it_made_anew() -> None:
-    assert_the_same([batch(40, 24, rows=1), batch(64, 64), batch(30, 34, rows=1), batch(40, 24, 64)])
-    assert len(made) == 2
+@pytest.mark.parametrize("shortest", [8, 128])
+def test_fewer_rows_are_filled_up_with_what_teaches_nothing(shortest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "_SHORTEST", shortest)
+    batches = [batch(*[16] * 8), batch(16, 16, 16, 16, rows=1), batch(40, 24, rows=1), batch(*[16] * 8)]
+    assert_the_same(batches[:2] + batches[3:])
+    assert (made, len(ran)) == ([12], 3)
+    assert_the_same(batches)
+
+
+def test_more_rows_have_it_made_anew_at_last() -> None:
+    assert_the_same([batch(40, 24, rows=1), *(batch(n, 64 - n, 64) for n in (10, 20, 30, 40)), batch(30, 34, rows=1)])
+    assert (made, len(ran)) == ([3, 5], 4)
 
 
 def test_where_it_can_not_be_made_the_training_goes_on_and_the_log_says_why(
