@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,50 @@ def test_prompts_and_order_are_drawn_anew_each_epoch_and_come_again_with_the_num
     again = rows_of(codec, texts)
     again.set_epoch(1)
     assert dump(again) == second
+
+
+def test_the_next_epoch_is_drawn_while_the_second_half_of_one_is_read(
+    codec: StoryCodec, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, str]] = []
+    draw = StoryRows._drawn
+
+    def watched(self: StoryRows, epoch: int, **how: bool) -> Any:
+        drawn.append((epoch, threading.current_thread().name))
+        return draw(self, epoch, **how)
+
+    monkeypatch.setattr(StoryRows, "_drawn", watched)
+    here = threading.current_thread().name
+    rows = rows_of(codec, texts)
+    rows[len(rows) // 2 - 1]
+    assert drawn == [(0, here)]
+    dump(rows)
+    rows.set_epoch(1)
+    first = dump(rows)
+    rows.set_epoch(7)  # and not the one that was drawn
+    assert drawn == [(0, here), (1, "next-epoch"), (2, "next-epoch"), (7, here)]
+    assert dump(rows) != first
+    rows.set_epoch(1)
+    assert dump(rows) == first
+
+
+def test_a_fault_in_a_draw_ahead_is_raised_where_the_epoch_begins(
+    codec: StoryCodec, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(codec, texts)
+    monkeypatch.setattr(StoryRows, "_arranged", lambda *_: 1 / 0)
+    dump(rows)
+    with pytest.raises(ZeroDivisionError):
+        rows.set_epoch(1)
+
+
+def test_a_process_that_ends_waits_for_no_epoch(codec: StoryCodec, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of(codec, texts)
+    ended = threading.Thread()
+    monkeypatch.setattr("trainer.rows.main_thread", lambda: ended)
+    dump(rows)
+    with pytest.raises(CancelledError):
+        rows.set_epoch(1)
 
 
 def test_every_epoch_has_the_same_number_of_rows(codec: StoryCodec, texts: list[str]) -> None:
