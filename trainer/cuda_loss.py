@@ -76,7 +76,7 @@ class LossByRows(torch.autograd.Function):
             head = functional.pad(weight.to(dtype), (0, 0, 0, -vocabulary % _ALIGNED))
             hidden_wanted, weight_wanted = ctx.needs_input_grad[:2]
             d_hidden = torch.empty_like(hidden) if hidden_wanted else None
-            d_head = torch.zeros_like(head, dtype=torch.float32) if weight_wanted else None
+            d_head = None
             total = torch.zeros((), device=hidden.device)
             for start in range(0, len(labels), TOKENS):
                 rows = slice(start, start + TOKENS)
@@ -85,8 +85,9 @@ class LossByRows(torch.autograd.Function):
                 total += softmax(logits, labels[rows], vocabulary)
                 if d_hidden is not None:
                     d_hidden[rows] = logits @ head
-                if d_head is not None:
-                    d_head += _product(logits.t(), some)
+                if weight_wanted:
+                    product = _product(logits.t(), some)
+                    d_head = product if d_head is None else d_head.add_(product)
         ctx.d_hidden, ctx.d_weight = d_hidden, None if d_head is None else d_head[:vocabulary]
         return total
 

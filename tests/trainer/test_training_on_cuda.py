@@ -116,7 +116,14 @@ def test_a_graph_is_made_anew_where_more_stories_come() -> None:
         "position_ids": torch.arange(BLOCK).remainder(2).expand(ROWS, -1).cuda(),
         "story_lengths": [2] * (ROWS * BLOCK // 2),
     }
-    batches = [packed_batch(), packed_batch() | tiny] * 2
+    batches = [packed_batch(), packed_batch() | tiny] * 4  # the third is one too many to go without
+    assert steps(new_model(), batches, Kernels(graphed=True)) == pytest.approx(steps(new_model(), batches, PLAIN), rel=5e-3)
+
+
+def test_fewer_rows_go_through_a_graph_filled_up() -> None:
+    whole = packed_batch()
+    fewer = {name: part[:2] for name, part in whole.items() if name != "story_lengths"} | {"story_lengths": [70, 40, 18, 128]}
+    batches = [whole, fewer, whole, fewer]
     assert steps(new_model(), batches, Kernels(graphed=True)) == pytest.approx(steps(new_model(), batches, PLAIN), rel=5e-3)
 
 
