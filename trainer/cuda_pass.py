@@ -63,6 +63,7 @@ class GraphedPasses:
     def __init__(self, model: GPT2LMHeadModel, dtype: torch.dtype, kernels: Kernels) -> None:
         """Nothing is made before the first batch."""
         self._model, self._dtype, self._kernels = model, dtype, kernels
+        self._parameters = list(model.parameters())  # to walk through the modules for them takes longer than to start a graph
         self._run: Callable[..., Tensor] | None = None
         self._room = _Room(0, 0, 0)
         self._passes = 0
@@ -81,7 +82,7 @@ class GraphedPasses:
         """
         if self.failure is not None:
             return None
-        for parameter in self._model.parameters():
+        for parameter in self._parameters:
             if parameter.grad is not None:  # of the micro-batch before: it may lie where the graph will write the next one
                 parameter.grad = parameter.grad.clone()
         rows, block = input_ids.shape
@@ -98,7 +99,7 @@ class GraphedPasses:
         if self._run is None:
             return None
         given = _filled(self._room, input_ids, position_ids, labels, stories)
-        return self._run(*given, count, *self._model.parameters()).clone()
+        return self._run(*given, count, *self._parameters).clone()
 
     def _wanted(self, block: int, rows: int, stories: Stories) -> _Room:
         """For all that fitted so far, all that did not, and these rows filled up to as many."""
@@ -124,7 +125,7 @@ class GraphedPasses:
         one_pass = _Pass(self._model, self._dtype, self._kernels, longest)
         names = [name for name, _ in one_pass.named_parameters()]
         # The same weights under other tensors: what still holds a graph of autograd over the model's own would break this.
-        aliases = [nn.Parameter(weight.detach(), requires_grad=weight.requires_grad) for weight in self._model.parameters()]
+        aliases = [nn.Parameter(weight.detach(), requires_grad=weight.requires_grad) for weight in self._parameters]
 
         def compute(*tensors: Tensor) -> Tensor:
             batch, weights = tensors[: len(given)], tensors[len(given) :]

@@ -10,13 +10,13 @@ one batch; on CUDA all go through its variable-length kernel, where a trial on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
@@ -32,27 +32,27 @@ _SHORTEST = 128
 class Stories:
     """Where the stories of packed rows are, row after row, the flat order of all their tokens."""
 
-    lengths: list[int]
+    lengths: NDArray[np.int64]
     ends: torch.Tensor
     """(stories + 1,) in int32 on the rows' device: 0, then where each story ends; on CUDA the last one some times more."""
 
     @classmethod
-    def of(cls, position_ids: torch.Tensor, lengths: list[int] | None = None) -> Stories:
+    def of(cls, position_ids: torch.Tensor, lengths: ArrayLike | None = None) -> Stories:
         """Each story starts where the positions, of shape (rows, block), start again at 0.
 
         Without `lengths` they are read back from the positions, which on CUDA waits for the device.
         """
-        if lengths is None:
-            lengths = story_lengths(position_ids)
-        ends = np.cumsum([0, *lengths], dtype=np.int32)
+        told = np.asarray(story_lengths(position_ids) if lengths is None else lengths, np.int64)
+        ends = np.zeros(len(told) + 1, np.int32)
+        np.cumsum(told, out=ends[1:])
         if position_ids.is_cuda:  # filled up with empty stories, so that few numbers of them are compiled for
-            ends = np.pad(ends, (0, (1 << (len(lengths) - 1).bit_length()) - len(lengths)), mode="edge")
-        return cls(lengths, torch.from_numpy(ends).to(position_ids.device, non_blocking=True))
+            ends = np.pad(ends, (0, (1 << (len(told) - 1).bit_length()) - len(told)), mode="edge")
+        return cls(told, torch.from_numpy(ends).to(position_ids.device, non_blocking=True))
 
     @cached_property
     def longest(self) -> int:
         """The length of the longest, rounded up, so that few are compiled for."""
-        return max(_SHORTEST, 1 << (max(self.lengths) - 1).bit_length())
+        return max(_SHORTEST, 1 << (int(self.lengths.max()) - 1).bit_length())
 
     @cached_property
     def groups(self) -> Groups:
@@ -70,9 +70,8 @@ class Groups:
     """(tokens,): where each token is among those of all groups, group after group."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Groups:
+    def of(cls, sizes: NDArray[np.int64], device: torch.device) -> Groups:
         """Groups in which the shortest has at least four fifths of the longest."""
-        sizes = np.array(lengths)
         starts = np.cumsum(sizes) - sizes
         order = np.argsort(-sizes, kind="stable")
         places: list[torch.Tensor] = []

@@ -26,6 +26,7 @@ from trainer.packing import IGNORED
 from trainer.story_loss import labels_by_place, loss_of_rows
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from transformers import GPT2LMHeadModel
 
 
@@ -88,7 +89,7 @@ def _forward(
     position_ids: torch.Tensor,
     labels: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
-    story_lengths: list[int] | None = None,
+    story_lengths: ArrayLike | None = None,
     kernels: Kernels = PLAIN,
     packed: bool = True,
     passes: GraphedPasses | None = None,

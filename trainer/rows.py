@@ -27,13 +27,18 @@ if TYPE_CHECKING:
     from trainer.story_format import StoryCodec
 
 _CHUNK = 2_000
+_PADDING = 128
+"""Tokens of padding in a piece: attention takes as long for fewer."""
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of rows, (rows, block) each; of packed ones with the lengths of their stories, told while they are on the CPU."""
+    """A batch of rows, (rows, block) each; of packed ones with the lengths of their stories, told while they are on the CPU.
+
+    As an array, since Trainer goes through lists item by item, three times a step.
+    """
     batch: dict[str, Any] = {name: torch.stack([row[name] for row in rows]) for name in rows[0] if name != "story_lengths"}
     if "story_lengths" in rows[0]:
-        batch["story_lengths"] = [length for row in rows for length in row["story_lengths"]]
+        batch["story_lengths"] = np.concatenate([row["story_lengths"] for row in rows])
     return batch
 
 
@@ -147,16 +152,19 @@ class StoryRows(Dataset[dict[str, Any]]):
         return [self.story(index) for index in self._epoch.rows[row % len(self._epoch.rows)]]
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """input_ids, position_ids and labels, each of shape (block,), and story_lengths, padding as one more story."""
+        """input_ids, position_ids and labels, each of shape (block,), and story_lengths.
+
+        Padding is in them in pieces, since as one story it could be the longest.
+        """
         members = self._read(row)
         input_ids, position_ids, labels = lay_out(members, self.block, self._stories.codec.end_id)
         lengths = [len(story) for story in members]
-        rest = self.block - sum(lengths)
+        pieces, rest = divmod(self.block - sum(lengths), _PADDING)
         return {
             "input_ids": torch.from_numpy(input_ids),
             "position_ids": torch.from_numpy(position_ids),
             "labels": torch.from_numpy(labels),
-            "story_lengths": [*lengths, rest] if rest else lengths,
+            "story_lengths": np.array([*lengths, *[_PADDING] * pieces, *([rest] if rest else [])]),
         }
 
     @property
