@@ -73,13 +73,13 @@ class Draws:
         self._look = FIRST_LOOK
         self._device: torch.device | None = None  # that of the first logits
         self._width = 0
+        self._stale = set[int]()  # slots whose row of seen tokens is not their text's
 
     def seat(self, slot: int, text: TextDraws) -> None:
         """Let this slot draw for that text from now on."""
         self._texts[slot] = text
         self._mix = None
-        if self._device is not None:
-            self._fill_seen(slot)
+        self._stale.add(slot)
 
     def choose(self, slots: Sequence[int], logits: Tensor) -> list[int | None]:
         """The next token for each row of logits, whose text sits in the slot of the same place; None: no finite numbers."""
@@ -128,6 +128,7 @@ class Draws:
         fixed = mix.columns
         seen = None
         if mix.penalised:
+            self._fill_seen(mix)
             width = -(-max(len(text.seen) for text in mix.texts) // _WIDTH_STEP) * _WIDTH_STEP
             seen = self._seen[:, :width].index_select(0, mix.rows)
         return Columns(
@@ -196,29 +197,34 @@ class Draws:
         self._bias = torch.zeros(self._vocabulary).masked_fill_(self._unwritable.cpu(), -torch.inf).to(device)
         self._writable = self._vocabulary - int(self._unwritable.sum())
         self._graphed = GraphedDraws(self._bias, spare_token(self._vocabulary)) if device.type == "cuda" else None
-        self._width = 0
         self._widen(16 * _WIDTH_STEP)
 
     def _widen(self, width: int) -> None:
         """Room for so many different tokens a text; a long story's list grows, a slot's does not shrink."""
         self._width = width
         self._seen = torch.full((self._slots, width), spare_token(self._vocabulary), device=self._device)
-        for slot in range(self._slots):
-            self._fill_seen(slot)
+        self._stale.update(range(self._slots))
 
-    def _fill_seen(self, slot: int) -> None:
-        text = self._texts[slot]
-        seen = text.seen if text is not None else []
-        if len(seen) > self._width:
-            self._widen(2 * len(seen))
+    def _fill_seen(self, mix: _Mix) -> None:
+        """The rows of texts that sat down, all at once: a GPU would be waited for at each."""
+        longest = max(len(text.seen) for text in mix.texts)
+        if longest > self._width:
+            self._widen(2 * longest)
+        new = [(slot, text) for slot, text in zip(mix.slots, mix.texts, strict=True) if slot in self._stale]
+        if not new:
             return
-        row = torch.full((self._width,), spare_token(self._vocabulary))
-        row[: len(seen)] = torch.tensor(seen, dtype=torch.long)
-        self._seen[slot] = row.to(self._seen.device)
+        spare = spare_token(self._vocabulary)
+        longest = max(len(text.seen) for _, text in new)
+        slots = self._tensor([slot for slot, _ in new], np.int64)
+        self._seen[slots] = spare
+        self._seen[slots, :longest] = self._tensor(
+            [[*text.seen, *[spare] * (longest - len(text.seen))] for _, text in new], np.int64
+        )
+        self._stale.difference_update(slot for slot, _ in new)
 
     def _note_seen(self, grown: list[tuple[int, int, int]]) -> None:
         if any(at >= self._width for _, at, _ in grown):
-            self._widen(2 * self._width)  # filled from the lists, which have the new ones
+            self._widen(2 * self._width)  # filled from the lists, which have the new ones, before the next draw
             return
         slots, places, tokens = self._tensor(grown, np.int64).unbind(1)
         self._seen[slots, places] = tokens
