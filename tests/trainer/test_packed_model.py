@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from trainer import packed_model
 from trainer.cheap_dropout import CheapDropout
 from trainer.packed_attention import attend, works_on
 from trainer.packed_model import taught_packed
@@ -34,6 +35,41 @@ def rows(codec: StoryCodec, texts: list[str]) -> dict[str, torch.Tensor]:
     laid = [lay_out(some, BLOCK, codec.end_id) for some in (stories[:2], stories[2:3])]
     input_ids, position_ids, labels = (torch.from_numpy(np.stack(part)) for part in zip(*laid, strict=True))
     return {"input_ids": input_ids, "position_ids": position_ids, "labels": labels}
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_embedding_of_a_large_model_adds_its_few_rows_to_the_heads_gradient(
+    codec: StoryCodec, texts: list[str], batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = small_model(codec.tokenizer.get_vocab_size()), rows(codec, texts)
+
+    def gradients(sparse: bool) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        with taught_packed(model, torch.float32):
+            assert model.transformer.wte.sparse is sparse
+            for _ in range(batches):
+                model(**batch).loss.backward()
+        assert not model.transformer.wte.sparse
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    expected = gradients(sparse=False)
+    monkeypatch.setattr(packed_model, "_MANY_WEIGHTS", 0)
+    for name, gradient in gradients(sparse=True).items():
+        assert not gradient.is_sparse
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("why", ["a head of its own", "several processes"])
+def test_an_embedding_whose_gradient_would_stay_sparse_is_left_alone(
+    codec: StoryCodec, texts: list[str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_model, "_MANY_WEIGHTS", 0)
+    if why == "several processes":
+        monkeypatch.setattr(packed_model, "process_count", lambda: 2)
+    model = small_model(codec.tokenizer.get_vocab_size(), tie_word_embeddings=why == "several processes")
+    with taught_packed(model, torch.float32):
+        model(**rows(codec, texts)).loss.backward()
+    assert not model.transformer.wte.weight.grad.is_sparse
 
 
 @pytest.mark.parametrize("scaled_by_layer", [False, True])
