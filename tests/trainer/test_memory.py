@@ -25,10 +25,11 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_layouts_go_from_fast_to_small_and_every_one_divides_the_batch() -> None:
-    found = list(layouts(6, 256, DEVICE))
+    found = list(layouts(6, 256, 768, DEVICE))
     assert found == [Layout(3), Layout(2), Layout(1), Layout(1, True)]
-    assert next(layouts(64, 256, DEVICE)) == Layout(4)  # 1,024 tokens: more make a CPU no faster
-    assert next(layouts(3, 4096, DEVICE)) == Layout(1)
+    assert next(layouts(64, 256, 768, DEVICE)) == Layout(4)  # 1,024 tokens: more make a CPU no faster
+    assert next(layouts(64, 256, 384, DEVICE)) == Layout(8)  # a smaller model bears more
+    assert next(layouts(3, 4096, 768, DEVICE)) == Layout(1)
 
 
 def test_less_is_predicted_for_smaller_layouts_and_muon() -> None:
