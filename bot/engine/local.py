@@ -156,7 +156,9 @@ class LocalEngine:
         self._loading = None
 
     async def _loaded(self) -> LoadedModel:
-        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+        if self._loading is not None and self.ready:
+            return self._loading.result()  # at once: of a crowd each would else go twice round the loop
+        if self._loading is None or self._loading.done():
             self._loading = self._thread.submit(self._load)
         return await asyncio.shield(asyncio.wrap_future(self._loading))  # a caller that gives up ends no other's wait
 

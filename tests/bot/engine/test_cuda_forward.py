@@ -131,11 +131,25 @@ def test_scores_are_sums_of_log_probabilities(forward: CudaForward, reference: G
         assert score == pytest.approx(by_hand, abs=1e-2)
 
 
-def test_numbers_that_are_none_stay_in_the_text_that_had_them(forward: CudaForward, reference: GPT2LMHeadModel) -> None:
-    for keys, values in forward._caches:
-        keys[0], values[0] = torch.nan, torch.nan
-    torch.testing.assert_close(forward([Part(0, 0, PROMPT)])[0].cpu(), expected(reference, PROMPT), **CLOSE)
-    torch.testing.assert_close(forward([Part(0, 8, [11])])[0].cpu(), expected(reference, (*PROMPT, 11)), **CLOSE)
+@pytest.mark.parametrize("foreseen", [False, True])
+def test_numbers_that_are_none_stay_in_the_text_that_had_them(
+    pristine: Path, device: torch.device, reference: GPT2LMHeadModel, foreseen: bool
+) -> None:
+    shape = covered_shape(read_fields(pristine))
+    assert isinstance(shape, Gpt2Shape)
+    weights = read_weights(pristine, shape)
+    weights.embedding[298] = torch.nan
+    forward = CudaForward(weights, device, torch.float32, 5)
+    assert forward([Part(0, 0, (298, *PROMPT)), Part(1, 0, PROMPT)])[0].isnan().all()
+    if foreseen:  # a position further, in a text that is over by then
+        forward.foresee(Drawn(torch.tensor([298, 12], device=device)))
+    else:
+        forward([Part(0, 9, [12])])
+    for ids in ([11, *PROMPT[:3]], [12]):  # too short to write over what was there
+        row = forward([Part(0, 0, ids)])[0].cpu()
+        tokens = torch.arange(len(row)) != 298
+        torch.testing.assert_close(row[tokens], expected(reference, ids)[tokens], **CLOSE)
+    assert all(not part[0].isnan().any() for caches in forward._caches for part in caches)
 
 
 def test_resize_changes_how_many_texts_are_held(forward: CudaForward, reference: GPT2LMHeadModel) -> None:
