@@ -39,10 +39,10 @@ class Reader:
     _sleeper: asyncio.Future[None] | None = None
     _woken_s: float = -1.0
 
-    def put(self, item: Piece | StoryError, now_s: float) -> asyncio.Future[None] | None:
+    def put(self, item: Piece | StoryError, now_s: float, *, pauses: bool = False) -> asyncio.Future[None] | None:
         """On the decode thread: add to what lies here. A future, if somebody has to be woken for it.
 
-        Text may lie until the next item, which always comes: a text ends with one.
+        Text may lie until the next item, which always comes: a text ends with one. Where that `pauses` it would lie too long.
         """
         with self._lock:
             if isinstance(item, Piece):
@@ -52,7 +52,7 @@ class Reader:
                 if item.finish_reason is None and item.waiting is None:
                     if not self._texts:  # half a character is no reason to wake anybody
                         return None
-                    if now_s - self._woken_s < REST_S:
+                    if now_s - self._woken_s < REST_S and not pauses:
                         return None
                     self._woken_s = now_s
             else:
@@ -75,12 +75,15 @@ class Reader:
             await sleeper
 
 
-def hand_over(news: Iterable[tuple[Reader, Piece | StoryError]]) -> None:
-    """Give each reader its item; one call for each event loop that has somebody to wake, however many texts."""
+def hand_over(news: Iterable[tuple[Reader, Piece | StoryError]], *, pause: bool = False) -> None:
+    """Give each reader its item; one call for each event loop that has somebody to wake, however many texts.
+
+    Where these texts `pause`, what was held back of them is shown.
+    """
     sleepers: defaultdict[asyncio.AbstractEventLoop, list[tuple[Reader, asyncio.Future[None]]]] = defaultdict(list)
     now_s = perf_counter()
     for reader, item in news:
-        sleeper = reader.put(item, now_s)
+        sleeper = reader.put(item, now_s, pauses=pause)
         if sleeper is not None:
             sleepers[reader.loop].append((reader, sleeper))
         elif reader.loop.is_closed():

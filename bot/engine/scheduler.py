@@ -241,6 +241,7 @@ class Scheduler:
             logger.warning("out of memory: from now on %d texts at once (%s)", slots, error)
             for ticket in tickets:
                 _writing(ticket).read_again()
+            hand_over([(ticket.reader, Piece("", _writing(ticket).new_tokens)) for ticket in tickets], pause=True)
             self._seated.clear()
             self._line.put_back(tickets)
             self._news_due = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -194,6 +195,31 @@ async def test_memory_that_runs_out_halves_the_slots_and_no_text_is_lost_or_chan
     for ticket in tickets:
         assert await text_of(ticket) == await alone(ticket.request)
     assert max(crowd.began[ticket] for ticket in tickets[:8]) <= min(crowd.began[ticket] for ticket in tickets[8:])
+
+
+async def test_all_that_was_written_is_shown_before_a_text_waits_for_memory(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.engine.reader.REST_S", 60.0)
+    crowd = bench(4)
+    tickets = crowd.ask(*(request(n, 40) for n in range(4)))
+    for _ in range(3):
+        crowd.round()
+    shown = [await ticket.reader.next() for ticket in tickets]
+    waiting = [asyncio.create_task(ticket.reader.next()) for ticket in tickets]
+    await asyncio.sleep(0)
+    crowd.round()  # too soon to show it
+
+    def one_at_most(parts: Sequence[Part]) -> None:
+        if len(parts) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    crowd.forward.before = one_at_most
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    crowd.round()
+    more = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert [piece.new_tokens - before.new_tokens for piece, before in zip(more, shown, strict=True)] == [1] * 4
+    assert all(piece.text for piece in more)
+    crowd.run()
 
 
 async def test_memory_that_does_not_last_for_one_text_fails_it_with_a_sentence_and_the_next_is_tried(bench) -> None:
