@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.processes import process_count
 from trainer.recipe import recipe_of
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     from trainer.layout import Layout
     from trainer.settings import TrainSettings
+
+
+_UNLOGGED_STEPS = 50
+"""At most: a loss that is no number any more is found when it is logged."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,17 @@ def arguments(settings: TrainSettings, precision: Precision, layout: Layout, eva
     # One process teaches on one GPU: for several Trainer would copy the model in threads, which packed rows do not survive.
     args._n_gpu = min(args.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
     return args
+
+
+def log_seldom(args: TrainingArguments, pass_s: float, steps: int) -> None:
+    """About once a second on CUDA, and a hundred times in all so many `steps`; not more often than by default.
+
+    To read the loss is to wait for the device, which then waits for the next pass to be started: an H100 for more than 3 ms,
+    where GPT-2 124M's steps took 24. Processes that teach together have to log at the same steps, and keep the default.
+    """
+    if process_count() == 1:
+        step_s = pass_s * args.gradient_accumulation_steps
+        args.logging_steps = max(int(args.logging_steps), min(_UNLOGGED_STEPS, round(1 / step_s), steps // 100))
 
 
 def optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: TrainingArguments) -> torch.optim.Optimizer | None:

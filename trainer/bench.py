@@ -144,7 +144,7 @@ def _teach(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
 def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> None:
     from contextlib import nullcontext
 
-    from trainer.arguments import arguments, optimizer, precision
+    from trainer.arguments import arguments, log_seldom, optimizer, precision
     from trainer.compiling import choose_kernels
     from trainer.layout import Layout
     from trainer.memory import choose
@@ -176,15 +176,17 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
         )
         numbers = precision()
         model.to(arguments(train, numbers, Layout(1), evaluated=False).device)  # pyright: ignore[reportArgumentType]
-        layout, kernels = Layout(chosen.batch_size), None
+        layout, kernels, pass_s = Layout(chosen.batch_size), None, None
         if not chosen.line_tokens:
             layout = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block).layout
             batch = collate([rows[n] for n in range(layout.micro_batch)])
             choice = choose_kernels(model, numbers.dtype, batch, train.max_steps, train.compile)
             if choice.sentence:
                 say(choice.sentence)
-            kernels = choice.kernels
+            kernels, pass_s = choice.kernels, choice.pass_s
         args = arguments(train, numbers, layout, evaluated=False)
+        if pass_s is not None:
+            log_seldom(args, pass_s, train.max_steps)
         lengths = rows.lengths()
         turns = _turns(pipe, sum(lengths) / len(rows) * chosen.batch_size, flops_per_token(model, lengths))
         with nullcontext() if kernels is None else taught_packed(model, numbers.dtype, kernels):
@@ -221,13 +223,13 @@ def _turns(pipe: Connection[Any, Any], tokens_per_step: float, flops: float) -> 
 
         def on_step_end(self, args: Any, *_: Any, **__: Any) -> None:
             self.steps += 1
-            if args.device.type == "cuda" and self.steps % 10 == 0:
+            if time.perf_counter() - self.started_s < _TURN_S:
+                return
+            if args.device.type == "cuda":  # it may be some steps behind
                 import torch
 
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - self.started_s
-            if seconds < _TURN_S or (args.device.type == "cuda" and self.steps % 10):
-                return
             pipe.send(Turn(tokens_per_step * self.steps, seconds, peak_bytes(args.device), flops))
             self._wait()
 

@@ -38,6 +38,8 @@ class Choice:
 
     kernels: Kernels
     sentence: str
+    pass_s: float | None = None
+    """What a pass took; None where none was tried."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def choose_kernels(
     others = ", ".join(f"{_ms(way.pass_s)} {way.name}" for way in tried if way is not best)
     made = f" (made in {best.made_s:.0f} s)" if best.kernels != PLAIN else ""
     told = f"A pass takes {_ms(best.pass_s)} {best.name}{made}" + (f", and {others}." if others else ".")
-    return Choice(best.kernels, " ".join([told, *notes]))
+    return Choice(best.kernels, " ".join([told, *notes]), best.pass_s)
 
 
 def _no_graphs(model: GPT2LMHeadModel, pass_bytes: int) -> str:

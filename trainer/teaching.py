@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from trainer import checkpoints
-from trainer.arguments import Precision, arguments, optimizer, precision
+from trainer.arguments import Precision, arguments, log_seldom, optimizer, precision
 from trainer.compiling import choose_kernels
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.errors import OutOfMemory
@@ -43,7 +43,7 @@ from trainer.watching import Meter, StopWhenWorse, Watch, evaluations_since_best
 from trainer.weights import load_weights
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel, TrainingArguments
 
 ASKED_WHILE_TRAINING = 400
 """Held-out passages of each evaluation: a loss to compare, in seconds rather than minutes."""
@@ -140,7 +140,7 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
     model.to(work.device)  # pyright: ignore[reportArgumentType]
     args = arguments(settings, work.numbers, cast("Layout", plan.layout), evaluated=work.held_out is not None)
     stop = StopCleanly()
-    kernels = PLAIN if recipe.line_tokens else _kernels(work, plan, model)
+    kernels = PLAIN if recipe.line_tokens else _kernels(work, plan, model, args)
     packed = nullcontext() if recipe.line_tokens else taught_packed(model, work.numbers.dtype, kernels)
     with packed, stop.listening():
         trainer = StoryTrainer(
@@ -172,8 +172,8 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
     return Taught(merged(_best(settings.out, model, progress.curve)), progress, 0, plan.layout)
 
 
-def _kernels(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Kernels:
-    """What the steps run on CUDA, tried with the first rows."""
+def _kernels(work: Work, plan: Plan, model: GPT2LMHeadModel, args: TrainingArguments) -> Kernels:
+    """What the steps run on CUDA, tried with the first rows; how often `args` have them logged follows from that."""
     layout, settings = cast("Layout", plan.layout), work.settings
     if layout.checkpointing:  # which Trainer sets only when it begins: a trial before would fill the memory
         return PLAIN
@@ -185,6 +185,8 @@ def _kernels(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Kernels:
     choice = choose_kernels(model, work.numbers.dtype, batch, rows // layout.micro_batch, settings.compile)
     if choice.sentence:
         say(choice.sentence)
+    if choice.pass_s is not None:
+        log_seldom(args, choice.pass_s, rows // (work.recipe.batch_size * settings.accumulate))
     return choice.kernels
 
 
