@@ -22,7 +22,7 @@ from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.lora import inner
 from trainer.memory import Memory, is_out_of_memory
 from trainer.packed_model import taught_packed
-from trainer.processes import process_count
+from trainer.processes import is_launched
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -105,8 +105,8 @@ def choose_kernels(
 
 def _no_graphs(model: GPT2LMHeadModel, pass_bytes: int) -> str:
     """Why passes that take so much memory can't be graphs; nothing where they can."""
-    if process_count() > 1:
-        return "that is for one process"
+    if is_launched():
+        return "that is for one process without a launcher"
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     # the optimizer's two moments, and a pass twice: one of another size is computed beside the graph's memory
     needed = 2 * weights + 2 * pass_bytes

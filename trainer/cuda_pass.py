@@ -1,6 +1,6 @@
 """A pass through the model on CUDA, forward and backward, as two graphs: started at once, and not kernel by kernel.
 
-Python needs 28 to 42 ms to start the kernels of GPT-2 124M's pass over 8 rows of 1,024, and an H100 20 to run them. A graph's
+Python needs 28 to 51 ms to start the kernels of GPT-2 124M's pass over 8 rows of 1,024, and an H100 20 to run them. A graph's
 shapes never change, so it has room for some more stories than it has seen, and not for many: attention starts its kernels for
 empty ones, too. A batch that is fewer rows (the last of an epoch) is filled up with rows that teach nothing. One that has no
 room goes kernel by kernel, and once some have, the graph is made anew with room for them.

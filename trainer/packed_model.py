@@ -23,7 +23,7 @@ from trainer.cuda_pass import GraphedPasses
 from trainer.lora import inner
 from trainer.packed_attention import Stories
 from trainer.packing import IGNORED
-from trainer.processes import process_count
+from trainer.processes import is_launched
 from trainer.story_loss import labels_by_place, loss_of_rows
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def _add_few_rows(model: GPT2LMHeadModel) -> None:
     """Have the embedding add its gradient to the head's, whose weights it shares, row by row.
 
     Else it would make one as large as the head's, nearly all of it zeros. The gradient of the two together is dense either way.
-    DistributedDataParallel would take it for a sparse one. A small model gains nothing by it.
+    DistributedDataParallel would take it for a sparse one, and there it stays. A small model gains nothing by it.
     """
     embedding = model.transformer.wte
     tied = type(embedding) is nn.Embedding and model.lm_head.weight is embedding.weight
-    if tied and process_count() == 1 and embedding.weight.numel() > _MANY_WEIGHTS:
+    if tied and not is_launched() and embedding.weight.numel() > _MANY_WEIGHTS:
         embedding.sparse = True
 
 
@@ -129,7 +129,7 @@ def _forward(
         loss = passes(input_ids, position_ids, labels, stories, torch.as_tensor(asked, device=self.device))
         if loss is not None:
             return CausalLMOutput(loss=cast("Any", loss))
-        if passes.failure is None:  # the last rows of an epoch: they are not worth compiling for
+        if passes.failure is None:  # no room in the graph, too seldom for it to be worth compiling for
             kernels = PLAIN
     if type(self.lm_head) is nn.Linear:
         total = loss_of_rows(hidden(kernels.block), self.lm_head.weight, labels, kernels.softmax)

@@ -16,6 +16,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_launched() -> bool:
+    """Whether `torchrun` or the like started this process: Trainer then wraps the model for several, be it only one."""
+    return "LOCAL_RANK" in os.environ
+
+
 def is_first() -> bool:
     """Whether this process writes and speaks."""
     return os.environ.get("RANK", "0") == "0"

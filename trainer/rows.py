@@ -94,11 +94,12 @@ class StoryRows(Dataset[dict[str, Any]]):
     epoch is drawn in a thread once half of one is read: a GPU would wait for it, 0.2 s after each two seconds of short lines.
     """
 
-    def __init__(self, stories: StoryTokens, block: int, seed: int) -> None:
-        """Draws and packs the first epoch."""
+    def __init__(self, stories: StoryTokens, block: int, seed: int, epochs: int | None = None) -> None:
+        """Draws and packs the first epoch; after the last of so many no other is drawn ahead."""
         self._stories = stories
         self.block = block
         self._seed = seed
+        self._epochs = epochs
         self._epoch = self._drawn(0)
         self._next: Future[_Epoch] | None = None
         self._length = len(self._epoch.rows)
@@ -107,8 +108,9 @@ class StoryRows(Dataset[dict[str, Any]]):
         """Have the prompts of this epoch and its rows; called by the data loader."""
         if epoch == self._epoch.number:
             return
-        ahead, self._next = self._next and self._next.result(), None
-        self._epoch = ahead if ahead and ahead.number == epoch else self._drawn(epoch)
+        ahead, self._next = self._next, None  # forgotten before it is asked: what failed once must not fail every try
+        drawn = ahead.result() if ahead is not None and epoch == self._epoch.number + 1 else self._drawn(epoch)
+        self._epoch = drawn
 
     def _drawn(self, epoch: int, *, ahead: bool = False) -> _Epoch:
         """Raises CancelledError where it is drawn `ahead` and the process ends."""
@@ -147,7 +149,8 @@ class StoryRows(Dataset[dict[str, Any]]):
 
     def _read(self, row: int) -> list[NDArray[np.int32]]:
         """The stories of a row. From the middle of an epoch on the next one is drawn."""
-        if self._next is None and row >= self._length // 2:
+        last = self._epochs is not None and self._epoch.number + 1 >= self._epochs
+        if self._next is None and row >= self._length // 2 and not last:
             self._next = _in_a_thread(partial(self._drawn, self._epoch.number + 1, ahead=True))
         return [self.story(index) for index in self._epoch.rows[row % len(self._epoch.rows)]]
 

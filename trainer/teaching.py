@@ -124,7 +124,7 @@ def _work(asked: TrainSettings, settings: TrainSettings, lessons: Lessons) -> Wo
     rows = (
         PaddedLines(stories, recipe.line_tokens, settings.seed, recipe.end_taught)
         if recipe.line_tokens
-        else StoryRows(stories, lessons.block, settings.seed)
+        else StoryRows(stories, lessons.block, settings.seed, None if settings.max_steps > 0 else recipe.epochs)
     )
     some = spread(lessons.held_out, ASKED_WHILE_TRAINING)
     held_out = HeldOut(some, lessons.codec, lessons.block) if some else None

@@ -144,7 +144,6 @@ class CudaForward:
             return self._rows(foreseen.logits, foreseen.slots, copied=False)
         check_parts(parts, self.slots, self.n_positions, self._shape.vocab_size)
         self._clear([part.slot for part in parts if part.start == 0])
-        self._wrote([part.slot for part in parts], [part.start + len(part.ids) for part in parts])
         wanted = [part for part in parts if part.wanted]
         self._wanted = [part.slot for part in wanted], [part.start + len(part.ids) for part in wanted]
         steps = [part for part in wanted if len(part.ids) == 1]
@@ -199,6 +198,7 @@ class CudaForward:
     def _step(self, parts: Sequence[Part]) -> Tensor:
         step = self._step_for(max(part.slot for part in parts), max(part.start for part in parts))
         slots = [part.slot for part in parts]
+        self._wrote(slots, [part.start + 1 for part in parts])
         logits = step(slots, [part.start for part in parts], self._ints([part.ids[0] for part in parts]))
         return self._rows(logits, slots, copied=False)
 
@@ -227,6 +227,7 @@ class CudaForward:
 
     def _read(self, parts: Sequence[Part]) -> Tensor:
         """Prompts, or parts of some, each filled up to the longest: (wanted parts, vocabulary)."""
+        self._wrote([part.slot for part in parts], [part.start + len(part.ids) for part in parts])
         texts = 1 if len(parts) == 1 else power_of_two(len(parts), _FEWEST)
         longest = power_of_two(max(len(part.ids) for part in parts), _SHORTEST_PROMPT)
         look = power_of_two(max(part.start + len(part.ids) for part in parts), _SHORTEST_LOOK, self.n_positions)

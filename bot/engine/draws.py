@@ -1,7 +1,7 @@
 """The draws of all texts in flight: what each has seen, what is banned for it, its random numbers; one `draw` a round.
 
     TextDraws   (text_draws.py) one text's own state; it goes with the text when it changes its slot
-    Draws       the slots' columns as tensors on the logits' device, filled when a text sits down
+    Draws       the slots' columns as tensors on the logits' device, filled for the first draw after a text sat down
 
 While nobody comes or goes, a round only brings new random numbers, new bans and the tokens that were seen last.
 """
@@ -216,7 +216,7 @@ class Draws:
         spare = spare_token(self._vocabulary)
         longest = max(len(text.seen) for _, text in new)
         slots = self._tensor([slot for slot, _ in new], np.int64)
-        self._seen[slots] = spare
+        self._seen.index_fill_(0, slots, spare)
         self._seen[slots, :longest] = self._tensor(
             [[*text.seen, *[spare] * (longest - len(text.seen))] for _, text in new], np.int64
         )

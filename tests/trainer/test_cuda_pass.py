@@ -142,6 +142,12 @@ def test_batches_without_room_have_it_made_anew_for_as_many() -> None:
     assert (made, len(ran)) == ([3, 48], 6)
 
 
+def test_room_is_for_the_largest_of_those_that_had_none() -> None:
+    many, fewer = batch(*[4] * 32), batch(*[8] * 16)
+    assert_the_same([batch(64, 64), many, batch(*[4] * 30, 8), fewer, many])
+    assert (made, len(ran)) == ([3, 48], 3)
+
+
 def test_batches_without_room_that_are_rare_stay_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_pass, "_MISSED_SHARE", 0.5)
     many = batch(*[4] * 32)

@@ -152,6 +152,20 @@ def test_tokens_as_likely_as_the_last_that_is_kept_are_kept() -> None:
     assert kept_by(row, Sampling(top_p=0.6)) == {0}
 
 
+def test_a_list_of_seen_tokens_that_outgrows_its_room_loses_nobody_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "_WIDTH_STEP", 1)
+    how = Sampling(temperature=0, repetition_penalty=5.0)
+    both = Draws(2, torch.zeros(300, dtype=torch.bool))
+    both.seat(0, TextDraws(how, 0, [7]))
+    both.seat(1, TextDraws(how, 0, [0]))
+    falling = torch.arange(300, 0, -1.0)[None]
+    assert both.choose([0, 1], falling.expand(2, -1)) == [0, 1]
+    assert [both.choose([1], falling)[0] for _ in range(60)] == list(range(2, 62))
+    row = torch.ones(2, 300)
+    row[:, 7], row[:, 0], row[:, 200] = 4.0, 4.5, 2.0  # 7 and 0 are likelier, but for having been seen
+    assert both.choose([0, 1], row) == [200, 200]
+
+
 @pytest.mark.parametrize("vocabulary", [300, 9000, 50_257])
 @pytest.mark.parametrize(
     "how",
