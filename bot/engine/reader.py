@@ -39,10 +39,10 @@ class Reader:
     _sleeper: asyncio.Future[None] | None = None
     _woken_s: float = -1.0
 
-    def put(self, item: Piece | StoryError, now_s: float, *, pauses: bool = False) -> asyncio.Future[None] | None:
+    def put(self, item: Piece | StoryError, now_s: float, *, pause: bool = False) -> asyncio.Future[None] | None:
         """On the decode thread: add to what lies here. A future, if somebody has to be woken for it.
 
-        Text may lie until the next item, which always comes: a text ends with one. Where that `pauses` it would lie too long.
+        Text may lie until the next item, which always comes: a text ends with one. Where it is to `pause` that would be too long.
         """
         with self._lock:
             if isinstance(item, Piece):
@@ -52,7 +52,7 @@ class Reader:
                 if item.finish_reason is None and item.waiting is None:
                     if not self._texts:  # half a character is no reason to wake anybody
                         return None
-                    if now_s - self._woken_s < REST_S and not pauses:
+                    if now_s - self._woken_s < REST_S and not pause:
                         return None
                     self._woken_s = now_s
             else:
@@ -83,7 +83,7 @@ def hand_over(news: Iterable[tuple[Reader, Piece | StoryError]], *, pause: bool 
     sleepers: defaultdict[asyncio.AbstractEventLoop, list[tuple[Reader, asyncio.Future[None]]]] = defaultdict(list)
     now_s = perf_counter()
     for reader, item in news:
-        sleeper = reader.put(item, now_s, pauses=pause)
+        sleeper = reader.put(item, now_s, pause=pause)
         if sleeper is not None:
             sleepers[reader.loop].append((reader, sleeper))
         elif reader.loop.is_closed():
