@@ -78,12 +78,13 @@ def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, pr
 
 
 def _head(layout: Layout, tokens: int, weights: int, vocabulary: int, cuda: bool) -> int:
-    """The logits in memory, and two gradients of the head's weights; with LoRA all logits and theirs, and no such gradient.
+    """The logits in memory, and two gradients of the head's weights.
 
+    With LoRA all logits and theirs; and of head and embedding, some of whose rows are taught, a copy and its gradient.
     On CUDA logits and a copy of the weights are in half of fp32, and a slice of the logits is there some times in all of it.
     """
     if layout.lora_rank:
-        return 3 * 4 * tokens * vocabulary
+        return 3 * 4 * tokens * vocabulary + 4 * 4 * weights
     if cuda:
         return (2 * 4 + 2) * weights + (2 * min(tokens, TOKENS) + 4 * 4 * SLICE) * vocabulary
     return 2 * 4 * weights + 4 * min(tokens, _LOGIT_TOKENS) * vocabulary

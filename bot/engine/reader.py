@@ -42,7 +42,7 @@ class Reader:
     def put(self, item: Piece | StoryError, now_s: float, *, pause: bool = False) -> asyncio.Future[None] | None:
         """On the decode thread: add to what lies here. A future, if somebody has to be woken for it.
 
-        Text may lie until the next item, which always comes: a text ends with one. Where it is to `pause` that would be too long.
+        Text may lie until the next item, which always comes: a text ends with one. To `pause` is too long for that.
         """
         with self._lock:
             if isinstance(item, Piece):

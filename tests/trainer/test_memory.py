@@ -42,6 +42,20 @@ def test_less_is_predicted_for_smaller_layouts_and_muon() -> None:
     assert needs(model, "muon", Layout(1), 64).optimizer < needs(model, "adamw", Layout(1), 64).optimizer
 
 
+@pytest.mark.parametrize(
+    ("layout", "taken"),
+    [(Layout(1), 3.2e9), (Layout(1, True), 2.4e9), (Layout(1, lora_rank=16), 2.4e9)],
+    ids=["whole", "computed again", "LoRA"],
+)
+def test_what_gpt2_took_is_predicted_but_for_the_fifth_that_is_left_for_it(layout: Layout, taken: float) -> None:
+    """`taken` was the peak of trainings on two cores, rows of 1,024 tokens, less what a process has before its first step."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config()).requires_grad_(not layout.lora_rank)
+    assert memory._USABLE["cpu"] * taken < needs(model, "adamw", layout, 1024).total < taken
+
+
 @pytest.mark.timeout(200)
 def test_memory_that_runs_out_halves_the_rows_at_once_and_teaches_the_same(
     stories_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
