@@ -55,7 +55,7 @@ def bench(settings: BenchSettings) -> int:
 
     set_threads(settings.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    numbers = precision()
+    numbers = precision(settings.precision)
     turns: dict[str, list[Turn]] = {"report": [], "ours": []}
     rates: list[float] = []
     with (
@@ -174,11 +174,11 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
             if chosen.line_tokens
             else StoryRows(stories, model.config.n_positions, 1)
         )
-        numbers = precision()
+        numbers = precision(settings.precision)
         model.to(arguments(train, numbers, Layout(1), evaluated=False).device)  # pyright: ignore[reportArgumentType]
         layout, kernels, pass_s = Layout(chosen.batch_size), None, None
         if not chosen.line_tokens:
-            layout = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block).layout
+            layout = choose(model, train.chosen_optimizer, chosen.batch_size, rows.block, numbers.dtype).layout
             batch = collate([rows[n] for n in range(layout.micro_batch)])
             choice = choose_kernels(model, numbers.dtype, batch, train.max_steps, train.compile)
             if choice.sentence:

@@ -21,13 +21,13 @@ class CheapDropout(nn.Module):
         self._dropped = round(p * _STEPS)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """The values, of which some are 0 and the rest scaled so that their mean stays."""
+        """The values, of which some are 0 and the rest scaled so that their mean stays; in fp32, as what they are added to."""
         if not self.training or not self._dropped:
             return values
         size = values.numel()
         drawn = torch.empty((size + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         kept = drawn.view(torch.int16)[:size].view(values.shape) >= self._dropped - _STEPS // 2
-        return values * kept.to(values.dtype).mul_(_STEPS / (_STEPS - self._dropped))
+        return values.float() * kept.float().mul_(_STEPS / (_STEPS - self._dropped))
 
 
 def use_cheap_dropout(model: nn.Module) -> None:

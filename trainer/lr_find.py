@@ -107,7 +107,7 @@ def _sweep(settings: LrFindSettings, train: TrainSettings) -> Iterator[Point]:
     set_seed(settings.seed)
     model = load_model(lessons.base, lessons.codec.end_id, recipe.dropout, recipe.attention_dropout)
     rows = StoryRows(StoryTokens(lessons.train, lessons.codec), lessons.block, settings.seed)
-    numbers = precision()
+    numbers = precision(settings.precision)
     say(f"Number format: {numbers.reason}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)  # pyright: ignore[reportArgumentType]

@@ -25,6 +25,8 @@ GB = 1e9
 _KEPT_PER_LAYER = 21
 """Tensors of (tokens, width) that a block keeps for its backward pass: norms 2, query, key and value 6, attention 3, residuals
 2, the wide half of the MLP twice 4."""
+_BF16_ON_CPU = 57 / _KEPT_PER_LAYER
+"""Bytes a number, in the mean of what autograd keeps (counted): norms, attention and residuals stay in fp32."""
 _LOGIT_TOKENS = 1024
 """Tokens whose logits are in memory at once (trainer/story_loss.py)."""
 _USABLE = {"cuda": 0.9, "cpu": 0.8}
@@ -57,14 +59,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
-def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, processes: int = 1) -> Needs:
-    """Predicted from the shapes. fp32 throughout but for activations on CUDA, which are in half of it."""
+def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, dtype: torch.dtype, processes: int = 1) -> Needs:
+    """Predicted from the shapes. fp32 but for products and most of what is kept for their backward pass: `dtype`."""
     size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     matrices = sum(parameter.numel() for parameter in model.transformer.h.parameters() if parameter.ndim == 2)
     moments = 8 * size - (4 * matrices if optimizer == "muon" else 0)
     config = model.config
     tokens = layout.micro_batch * block
-    number = 2 if model.device.type == "cuda" else 4
+    cuda = model.device.type == "cuda"
+    half = dtype != torch.float32
+    number = 4 if not half else 2 if cuda else _BF16_ON_CPU
     layers = config.n_layer
     width = config.n_embd
     kept = layers + _KEPT_PER_LAYER if layout.checkpointing else layers * _KEPT_PER_LAYER
@@ -72,22 +76,23 @@ def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, pr
     return Needs(
         gradients=4 * size * (2 if processes > 1 else 1),  # with several processes, once more in the buckets they exchange
         optimizer=moments,
-        head=_head(layout, tokens, vocabulary, config.vocab_size, model.device.type == "cuda"),
-        activations=tokens * width * number * kept,
+        head=_head(layout, tokens, vocabulary, config.vocab_size, cuda, half),
+        activations=round(tokens * width * number * kept) + (2 * matrices if half else 0),  # with copies of the weights
     )
 
 
-def _head(layout: Layout, tokens: int, weights: int, vocabulary: int, cuda: bool) -> int:
+def _head(layout: Layout, tokens: int, weights: int, vocabulary: int, cuda: bool, half: bool) -> int:
     """The logits in memory, and two gradients of the head's weights.
 
     With LoRA all logits and theirs; and of head and embedding, some of whose rows are taught, a copy and its gradient.
-    On CUDA logits and a copy of the weights are in half of fp32, and a slice of the logits is there some times in all of it.
+    In half of fp32 are logits and a copy of the weights, and on CUDA a slice of the logits is there some times in all of it.
     """
     if layout.lora_rank:
         return 3 * 4 * tokens * vocabulary + 4 * 4 * weights
     if cuda:
         return (2 * 4 + 2) * weights + (2 * min(tokens, TOKENS) + 4 * 4 * SLICE) * vocabulary
-    return 2 * 4 * weights + 4 * min(tokens, _LOGIT_TOKENS) * vocabulary
+    number = 2 if half else 4
+    return 2 * 4 * weights + number * min(tokens, _LOGIT_TOKENS) * vocabulary + (2 * weights if half else 0)
 
 
 @dataclass(frozen=True)
@@ -150,17 +155,23 @@ class Choice:
 
 
 def choose(
-    model: GPT2LMHeadModel, optimizer: str, batch_size: int, block: int, processes: int = 1, lora_rank: int = 0
+    model: GPT2LMHeadModel,
+    optimizer: str,
+    batch_size: int,
+    block: int,
+    dtype: torch.dtype,
+    processes: int = 1,
+    lora_rank: int = 0,
 ) -> Choice:
     """The first layout that is predicted to fit, or else the smallest."""
     memory = Memory.now(model.device)
     usable = _USABLE.get(model.device.type, 0.8) * memory.free
     *larger, smallest = layouts(batch_size, block, model.config.n_embd, model.device, lora_rank)
     for layout in larger:
-        needed = needs(model, optimizer, layout, block, processes)
+        needed = needs(model, optimizer, layout, block, dtype, processes)
         if needed.total < usable:
             return Choice(layout, True, _sentence(layout, batch_size, needed, memory))
-    needed = needs(model, optimizer, smallest, block, processes)
+    needed = needs(model, optimizer, smallest, block, dtype, processes)
     fits = needed.total < usable
     sentence = _sentence(smallest, batch_size, needed, memory)
     return Choice(smallest, fits, sentence if fits else f"{sentence} That may not fit.")

@@ -113,7 +113,18 @@ def _check_same(settings: TrainSettings, digest: str, record: dict[str, Any]) ->
 def _identity(settings: TrainSettings) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them."""
     fields = dataclasses.asdict(settings)
-    for name in ("out", "resume", "threads", "compile", "save_steps", "eval_steps", "report_to", "config", "lora_rank"):
+    for name in (
+        "out",
+        "resume",
+        "threads",
+        "compile",
+        "precision",
+        "save_steps",
+        "eval_steps",
+        "report_to",
+        "config",
+        "lora_rank",
+    ):
         del fields[name]
     recipe = recipe_of(settings)
     fields |= {"optimizer": settings.chosen_optimizer, "epochs": recipe.epochs, "batch_size": recipe.batch_size}

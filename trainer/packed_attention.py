@@ -109,8 +109,13 @@ def attend(
         raise ValueError("packed attention is for whole rows of stories, without a mask and without a cache")
     rows, heads, block, width = query.shape
     flat = [part.transpose(1, 2).reshape(rows * block, heads * width) for part in (query, key, value)]
-    kernel = _at_once if query.is_cuda and not dropout else _by_groups
-    return kernel(flat, heads, stories, dropout, scaling).view(rows, block, heads, width), None
+    if query.is_cuda:
+        kernel = _by_groups if dropout else _at_once
+        attended = kernel(flat, heads, stories, dropout, scaling)
+    else:
+        with torch.autocast("cpu", enabled=False):  # in bf16 torch's backward kernel takes up to three times as long
+            attended = _by_groups([part.float() for part in flat], heads, stories, dropout, scaling).to(query.dtype)
+    return attended.view(rows, block, heads, width), None
 
 
 def _by_groups(flat: list[torch.Tensor], heads: int, stories: Stories, dropout: float, scaling: float | None) -> torch.Tensor:

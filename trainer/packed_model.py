@@ -123,7 +123,9 @@ def _forward(
         return self.transformer(input_ids, position_ids=position_ids, use_cache=False, stories=stories).last_hidden_state
 
     if labels is None:
-        return CausalLMOutput(logits=self.lm_head(hidden(kernels.block)))
+        last = hidden(kernels.block)
+        with torch.autocast(self.device.type, enabled=False):  # in bf16 GPT-2's logits, which are about -100, are off by 0.25
+            return CausalLMOutput(logits=self.lm_head(last.float()))
     asked = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
     if taught and passes is not None and torch.is_grad_enabled():
         loss = passes(input_ids, position_ids, labels, stories, torch.as_tensor(asked, device=self.device))

@@ -52,6 +52,8 @@ class TrainSettings:
     """Dropout while training. Default: 0.1."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Run passes on CUDA as graphs, and compiled. auto tries each where the training is long enough, and keeps the fastest."""
+    precision: Literal["auto", "fp32"] = "auto"
+    """auto computes in bf16, or else fp16 on CUDA, where the machine has instructions for it; weights are fp32 either way."""
     held_out: float = 0.05
     """The share of books that is never trained on, chosen by a hash of the book."""
     save_steps: int = 200
@@ -157,6 +159,8 @@ class LrFindSettings:
     """Tokens in a row. Default: the base's context."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     """As for train."""
+    precision: Literal["auto", "fp32"] = "auto"
+    """As for train."""
     seed: int = 1
     """Of weights, order, dropout and prompts."""
     json: bool = False
@@ -182,6 +186,8 @@ class BenchSettings:
     """So long for each of the two, and at least one step."""
     batch_size: int | None = None
     """Rows in a step of ours, as for train; the report's has its four lines."""
+    precision: Literal["auto", "fp32"] = "auto"
+    """Of both, as for train."""
     json: bool = False
     """Print one line of JSON, last on stdout."""
     threads: int | None = None

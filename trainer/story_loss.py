@@ -18,6 +18,8 @@ from trainer.packing import IGNORED
 
 _COLUMNS = 4096
 _TOKENS = 1024
+_SLICE = 128
+"""Tokens of half precision whose exponentials are computed at once."""
 
 
 def summed_loss(
@@ -27,12 +29,13 @@ def summed_loss(
 
     Labels that are IGNORED count for nothing. Like torch's own, the gradient can be asked for once.
     """
-    if hidden.is_cuda:
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else hidden.dtype
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    if device == "cuda":
         total: torch.Tensor = LossByRows.apply(hidden, weight, labels, dtype, softmax)  # pyright: ignore[reportAssignmentType]
         return total
     asked = labels != IGNORED
-    loss: torch.Tensor = _ByColumns.apply(hidden[asked], weight, labels[asked])  # pyright: ignore[reportAssignmentType]
+    loss: torch.Tensor = _ByColumns.apply(hidden[asked], weight, labels[asked], dtype)  # pyright: ignore[reportAssignmentType]
     return loss
 
 
@@ -55,26 +58,45 @@ class _ByColumns(torch.autograd.Function):
     """The loss and, while its logits are at hand, both gradients."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         wanted = ctx.needs_input_grad[:2]
-        d_hidden = torch.empty_like(hidden) if any(wanted) else None
-        d_weight = torch.zeros_like(weight) if wanted[1] else None
-        losses = [
-            _chunk(
-                hidden[start : start + _TOKENS],
-                weight,
-                labels[start : start + _TOKENS],
-                None if d_hidden is None else d_hidden[start : start + _TOKENS],
-                d_weight,
-            )
-            for start in range(0, len(labels), _TOKENS)
-        ]
-        ctx.d_hidden, ctx.d_weight = d_hidden, d_weight
-        return torch.stack(losses).sum() if losses else hidden.sum() * 0
+        d_hidden = torch.empty_like(hidden, dtype=weight.dtype) if any(wanted) else None
+        d_weight = torch.empty_like(weight) if wanted[1] else None
+        with torch.autocast("cpu", enabled=False):
+            some, head = hidden.to(dtype), weight if dtype == weight.dtype else _centred(weight, dtype)
+            losses = [
+                _chunk(
+                    some[start : start + _TOKENS],
+                    head,
+                    labels[start : start + _TOKENS],
+                    None if d_hidden is None else d_hidden[start : start + _TOKENS],
+                    d_weight,
+                    first=start == 0,
+                )
+                for start in range(0, len(labels), _TOKENS)
+            ]
+        ctx.d_hidden, ctx.d_weight = None if d_hidden is None else d_hidden.to(hidden.dtype), d_weight
+        if losses:
+            return torch.stack(losses).sum()
+        if d_weight is not None:
+            d_weight.zero_()
+        return hidden.sum(dtype=torch.float32)  # of nothing
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        return (*kept_gradients(ctx, grad_outputs), None)
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        return (*kept_gradients(ctx, grad_outputs), None, None)
+
+
+def _centred(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The head in fewer bits, less the mean of its rows.
+
+    That is a shift which all logits of a token share, and changes no probability. GPT-2's is about -100, where logits in bf16
+    are half a nat apart.
+    """
+    centred, mean = torch.empty_like(weight, dtype=dtype), weight.mean(0)
+    for part, some in zip(centred.split(_COLUMNS), weight.split(_COLUMNS), strict=True):
+        part.copy_(some - mean)
+    return centred
 
 
 def _chunk(
@@ -83,26 +105,59 @@ def _chunk(
     labels: torch.Tensor,
     d_hidden: torch.Tensor | None,
     d_weight: torch.Tensor | None,
+    first: bool,
 ) -> torch.Tensor:
-    """The summed loss of some tokens; their gradients are written into `d_hidden` and added to `d_weight`."""
+    """The summed loss of some tokens. Their gradients are written into `d_hidden`, and added to `d_weight` or `first` written.
+
+    What is done with logits is done in fp32 at least. Their exponentials are kept and not the probabilities: to divide the
+    tokens by the sums is less than to divide the logits by them.
+    """
+    wide = torch.promote_types(hidden.dtype, torch.float32)
     starts = range(0, len(weight), _COLUMNS)
     logits = [hidden @ weight[start : start + _COLUMNS].t() for start in starts]
-    highest = torch.stack([block.amax(1) for block in logits]).amax(0)
+    highest = torch.stack([block.amax(1) for block in logits]).amax(0).to(wide)
     places = [_rows_and_columns(labels, start, block.shape[1]) for start, block in zip(starts, logits, strict=True)]
     picked = torch.cat([block[place] - highest[place[0]] for block, place in zip(logits, places, strict=True)])
     sums = torch.zeros_like(highest)
     for block in logits:
-        sums += block.sub_(highest[:, None]).exp_().sum(1)
+        _exponentiate(block, highest, sums)
     if d_hidden is not None:
         scale = sums.reciprocal()[:, None]
+        scaled = (hidden * scale).to(hidden.dtype)
         for number, (start, block, place) in enumerate(zip(starts, logits, places, strict=True)):
-            block.mul_(scale)
-            block[place] -= 1
-            rows = weight[start : start + _COLUMNS]
-            torch.addmm(d_hidden, block, rows, beta=int(number > 0), out=d_hidden)
+            block[place] -= sums[place[0]]
+            _add_product(d_hidden, block, weight[start : start + _COLUMNS], first=number == 0)
             if d_weight is not None:
-                d_weight[start : start + _COLUMNS].addmm_(block.t(), hidden)
+                _add_product(d_weight[start : start + _COLUMNS], block.t(), scaled, first)
+        d_hidden.mul_(scale)
     return sums.log().sum() - picked.sum()
+
+
+def _exponentiate(logits: torch.Tensor, highest: torch.Tensor, sums: torch.Tensor) -> None:
+    """Put exp(logits - highest) in the place of `logits` (tokens, columns), and add its sums over the columns to `sums`.
+
+    What is in less than fp32 goes through it some tokens at a time, in one piece of memory that stays in the cache.
+    """
+    if logits.dtype == sums.dtype:
+        sums += logits.sub_(highest[:, None]).exp_().sum(1)
+        return
+    room = sums.new_empty(_SLICE, logits.shape[1])
+    for start in range(0, len(logits), _SLICE):
+        rows = slice(start, start + _SLICE)
+        some = logits[rows]
+        powers = room[: len(some)].copy_(some).sub_(highest[rows, None]).exp_()
+        sums[rows] += powers.sum(1)
+        some.copy_(powers)
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, first: bool) -> None:
+    """To `total`, in its numbers. The `first` is written over what is there."""
+    if left.dtype == total.dtype:
+        torch.addmm(total, left, right, beta=int(not first), out=total)
+    elif first:
+        total.copy_(left @ right)
+    else:
+        total.add_(left @ right)
 
 
 def _rows_and_columns(labels: torch.Tensor, start: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -128,7 +128,7 @@ def _work(asked: TrainSettings, settings: TrainSettings, lessons: Lessons) -> Wo
     )
     some = spread(lessons.held_out, ASKED_WHILE_TRAINING)
     held_out = HeldOut(some, lessons.codec, lessons.block) if some else None
-    numbers = precision()
+    numbers = precision(settings.precision)
     say(f"Number format: {numbers.reason}")
     device = arguments(settings, numbers, Layout(1), evaluated=False).device
     return Work(asked, settings, time.monotonic(), recipe, lessons.codec, rows, held_out, numbers, device)
@@ -223,7 +223,15 @@ def _choose_layout(work: Work, new_model: NewModel, may_choose_lora: bool) -> tu
     model.to(work.device)  # pyright: ignore[reportArgumentType]
     _say_rows(work, model)
     choice = as_the_first_says(
-        choose(model, work.settings.chosen_optimizer, work.recipe.batch_size, work.rows.block, process_count(), rank)
+        choose(
+            model,
+            work.settings.chosen_optimizer,
+            work.recipe.batch_size,
+            work.rows.block,
+            work.numbers.dtype,
+            process_count(),
+            rank,
+        )
     )
     say(choice.sentence)
     if choice.fits or not may_choose_lora:

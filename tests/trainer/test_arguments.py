@@ -25,13 +25,13 @@ from trainer.settings import TrainSettings
 def test_it_is_logged_once_a_second_and_a_hundred_times_in_all(
     pass_s: float, micro_batch: int, steps: int, logged: int, tmp_path: Path
 ) -> None:
-    args = arguments(TrainSettings(tmp_path, base="gpt2"), precision(), Layout(micro_batch), evaluated=False)
+    args = arguments(TrainSettings(tmp_path, base="gpt2"), precision("auto"), Layout(micro_batch), evaluated=False)
     log_seldom(args, pass_s, steps)
     assert args.logging_steps == logged
 
 
 def test_processes_that_teach_together_log_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    args = arguments(TrainSettings(tmp_path, base="gpt2"), precision(), Layout(8), evaluated=False)
+    args = arguments(TrainSettings(tmp_path, base="gpt2"), precision("auto"), Layout(8), evaluated=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     log_seldom(args, 0.002, 10**6)
     assert args.logging_steps == 10

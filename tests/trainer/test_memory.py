@@ -36,24 +36,35 @@ def test_less_is_predicted_for_smaller_layouts_and_muon() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=500, n_positions=64, n_embd=32, n_layer=3, n_head=2))
-    totals = [needs(model, "adamw", layout, 64).total for layout in (Layout(4), Layout(2), Layout(1), Layout(1, True))]
+    totals = [
+        needs(model, "adamw", layout, 64, torch.float32).total for layout in (Layout(4), Layout(2), Layout(1), Layout(1, True))
+    ]
     assert totals == sorted(totals, reverse=True)
     assert len(set(totals)) == 4
-    assert needs(model, "muon", Layout(1), 64).optimizer < needs(model, "adamw", Layout(1), 64).optimizer
+    assert (
+        needs(model, "muon", Layout(1), 64, torch.float32).optimizer
+        < needs(model, "adamw", Layout(1), 64, torch.float32).optimizer
+    )
 
 
 @pytest.mark.parametrize(
-    ("layout", "taken"),
-    [(Layout(1), 3.2e9), (Layout(1, True), 2.4e9), (Layout(1, lora_rank=16), 2.4e9)],
+    ("layout", "dtype", "taken"),
+    [
+        (Layout(1), torch.float32, 3.2e9),
+        (Layout(1, True), torch.float32, 2.4e9),
+        (Layout(1, lora_rank=16), torch.float32, 2.4e9),
+    ],
     ids=["whole", "computed again", "LoRA"],
 )
-def test_what_gpt2_took_is_predicted_but_for_the_fifth_that_is_left_for_it(layout: Layout, taken: float) -> None:
+def test_what_gpt2_took_is_predicted_but_for_the_fifth_that_is_left_for_it(
+    layout: Layout, dtype: torch.dtype, taken: float
+) -> None:
     """`taken` was the peak of trainings on two cores, rows of 1,024 tokens, less what a process has before its first step."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     with torch.device("meta"):
         model = GPT2LMHeadModel(GPT2Config()).requires_grad_(not layout.lora_rank)
-    assert memory._USABLE["cpu"] * taken < needs(model, "adamw", layout, 1024).total < taken
+    assert memory._USABLE["cpu"] * taken < needs(model, "adamw", layout, 1024, dtype).total < taken
 
 
 @pytest.mark.timeout(200)

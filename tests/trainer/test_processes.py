@@ -35,7 +35,7 @@ def test_two_processes_teach_what_one_teaches_with_the_same_rows(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     two = subprocess.run(
-        [*torchrun, *command(stories_file, tmp_path / "two", 2)],
+        [*torchrun, *command(stories_file, tmp_path / "two", 2), "--precision", "fp32"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -44,7 +44,7 @@ def test_two_processes_teach_what_one_teaches_with_the_same_rows(
     )
     assert two.returncode == 0, two.stderr
     assert two.stderr.count("passages to learn from") == 1  # the first speaks for both
-    assert main(command(stories_file, tmp_path / "one", 4)) == 0
+    assert main([*command(stories_file, tmp_path / "one", 4), "--precision", "fp32"]) == 0
     assert held_out_losses(two.stderr) == held_out_losses(capsys.readouterr().err)
     one, both = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():

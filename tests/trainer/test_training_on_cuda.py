@@ -184,7 +184,7 @@ def test_passes_are_no_graphs_where_memory_is_short(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("compiled", ["off", "on"])
 def test_training_on_a_gpu_is_in_bf16_where_it_computes_in_it(stories_file: Path, tmp_path: Path, compiled: str) -> None:
-    numbers = precision()
+    numbers = precision("auto")
     assert numbers.flags.get("bf16") or numbers.flags.get("fp16")
     assert torch.cuda.get_device_name() in numbers.reason
     out = tmp_path / "model"
