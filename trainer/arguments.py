@@ -111,4 +111,4 @@ def optimizer(settings: TrainSettings, model: GPT2LMHeadModel, args: TrainingArg
         return None
     from trainer.muon import MuonAdamW
 
-    return MuonAdamW(model, args.learning_rate, args.weight_decay)
+    return MuonAdamW(model, args.learning_rate, args.weight_decay, dtype=torch.bfloat16 if args.bf16 else torch.float32)

@@ -126,7 +126,7 @@ def _steps(
     from trainer.rows import collate
 
     batch_size = recipe_of(train).batch_size
-    optimizer = _optimizer(train, model)
+    optimizer = _optimizer(train, model, dtype)
     scaler = torch.GradScaler(model.device.type, enabled=dtype == torch.float16)
     model.train()
     for step in range(settings.steps):
@@ -149,14 +149,14 @@ def _steps(
         yield rate, loss.item()
 
 
-def _optimizer(train: TrainSettings, model: GPT2LMHeadModel) -> torch.optim.Optimizer:
+def _optimizer(train: TrainSettings, model: GPT2LMHeadModel, dtype: torch.dtype) -> torch.optim.Optimizer:
     """As the training would have it."""
     import torch
 
     if train.chosen_optimizer == "muon":
         from trainer.muon import MuonAdamW
 
-        return MuonAdamW(model, 1.0, 0.1)
+        return MuonAdamW(model, 1.0, 0.1, dtype=dtype)
     return torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
 
 

@@ -30,10 +30,11 @@ def learn(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, seed: int) -
     optimizer.step()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(16, 16), (16, 64), (64, 16)])
-def test_all_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+def test_all_singular_values_come_near_one(shape: tuple[int, int], dtype: torch.dtype) -> None:
     matrices = torch.randn((2, *shape), generator=torch.Generator().manual_seed(1)) * 1e-3
-    values = torch.linalg.svdvals(orthogonalised(matrices))
+    values = torch.linalg.svdvals(orthogonalised(matrices.to(dtype)).float())
     assert values.min() > 0.5
     assert values.max() < 1.3
 
@@ -46,6 +47,17 @@ def test_a_step_turns_each_map_of_the_attention_by_as_much(model: GPT2LMHeadMode
         values = torch.linalg.svdvals(change) / (1e-2 * 0.2 * 16**0.5)
         assert values.median() > 0.5
         assert values.max() < 1.3
+
+
+@pytest.mark.parametrize(("dtype", "same"), [(torch.bfloat16, False), (torch.float16, True)])
+def test_half_the_bits_make_nearly_the_same_step(model: GPT2LMHeadModel, dtype: torch.dtype, same: bool) -> None:
+    before, other = copy.deepcopy(model), copy.deepcopy(model)
+    learn(model, MuonAdamW(model, lr=1e-2, weight_decay=0.1), seed=1)
+    learn(other, MuonAdamW(other, lr=1e-2, weight_decay=0.1, dtype=dtype), seed=1)
+    for name in ("attn.c_attn", "mlp.c_fc", "mlp.c_proj"):
+        was, is_now, half = (one.get_parameter(f"transformer.h.0.{name}.weight").detach() for one in (before, model, other))
+        off = ((half - is_now).norm() / (is_now - was).norm()).item()
+        assert off == 0 if same else 0 < off < 0.1
 
 
 def test_what_is_no_matrix_of_a_block_is_adamws(model: GPT2LMHeadModel) -> None:
