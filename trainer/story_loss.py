@@ -19,7 +19,7 @@ from trainer.packing import IGNORED
 _COLUMNS = 4096
 _TOKENS = 1024
 _SLICE = 128
-"""Tokens of half precision whose exponentials are computed at once."""
+"""Rows of half precision that go through fp32 at once."""
 
 
 def summed_loss(
@@ -94,7 +94,7 @@ def _centred(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     are half a nat apart.
     """
     centred, mean = torch.empty_like(weight, dtype=dtype), weight.mean(0)
-    for part, some in zip(centred.split(_COLUMNS), weight.split(_COLUMNS), strict=True):
+    for part, some in zip(centred.split(_SLICE), weight.split(_SLICE), strict=True):
         part.copy_(some - mean)
     return centred
 
