@@ -53,8 +53,10 @@ def test_less_is_predicted_for_smaller_layouts_and_muon() -> None:
         (Layout(1), torch.float32, 3.2e9),
         (Layout(1, True), torch.float32, 2.4e9),
         (Layout(1, lora_rank=16), torch.float32, 2.4e9),
+        (Layout(1), torch.bfloat16, 3.09e9),
+        (Layout(1, lora_rank=16), torch.bfloat16, 2.02e9),
     ],
-    ids=["whole", "computed again", "LoRA"],
+    ids=["whole", "computed again", "LoRA", "whole in bf16", "LoRA in bf16"],
 )
 def test_what_gpt2_took_is_predicted_but_for_the_fifth_that_is_left_for_it(
     layout: Layout, dtype: torch.dtype, taken: float
