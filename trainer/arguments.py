@@ -1,9 +1,8 @@
-"""How transformers' Trainer is told what the settings say, and in which number format this machine is taught."""
+"""How transformers' Trainer is told what the settings say."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,46 +13,12 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, TrainingArguments
 
     from trainer.layout import Layout
+    from trainer.precision import Precision
     from trainer.settings import TrainSettings
 
 
 _UNLOGGED_STEPS = 50
 """At most: a loss that is no number any more is found when it is logged."""
-
-
-@dataclass(frozen=True)
-class Precision:
-    """A number format, how Trainer calls it, and why it is the one."""
-
-    dtype: torch.dtype
-    flags: dict[str, Any]
-    reason: str
-
-
-def precision(asked: Literal["auto", "fp32"]) -> Precision:
-    """What this machine computes in: bf16 or fp16 beside fp32 weights where it has instructions for that, else fp32 alone."""
-    if asked == "fp32":
-        return Precision(torch.float32, {}, "fp32, as asked")
-    if not torch.cuda.is_available():
-        if cpu_has_bf16():
-            return Precision(torch.bfloat16, {"bf16": True}, "bf16: this CPU has instructions for it")
-        return Precision(torch.float32, {}, "fp32: no CUDA device, and a CPU without instructions for bf16")
-    name = torch.cuda.get_device_name()
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Precision(torch.bfloat16, {"bf16": True, "tf32": True}, f"bf16: {name} computes in it")
-    return Precision(torch.float16, {"fp16": True}, f"fp16 with loss scaling: {name} has no bf16")
-
-
-def cpu_has_bf16() -> bool:
-    """Whether oneDNN, which torch multiplies by, finds instructions for bf16: AVX512-BF16 (Zen 4, Cooper Lake) or AMX.
-
-    On two cores of a Zen 4 its products then have 2.2 times the rate of fp32. Without them it goes through fp32 value by
-    value: a Zen 3 had a ninth of the rate.
-    """
-    from llvmlite import binding
-
-    features = binding.get_host_cpu_features()
-    return torch.backends.mkldnn.is_available() and any(features.get(name, False) for name in ("avx512bf16", "amx-bf16"))
 
 
 def arguments(settings: TrainSettings, precision: Precision, layout: Layout, evaluated: bool) -> TrainingArguments:
@@ -89,6 +54,7 @@ def arguments(settings: TrainSettings, precision: Precision, layout: Layout, eva
         **recipe.schedule,
         **precision.flags,
     )
+    args.mixed_precision = precision.name if precision.flags else "no"  # not what `accelerate launch` left in the environment
     # One process teaches on one GPU: for several Trainer would copy the model in threads, which packed rows do not survive.
     args._n_gpu = min(args.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
     return args

@@ -50,7 +50,7 @@ def bench(settings: BenchSettings) -> int:
     """Print the table and the line of JSON; the exit status. Raises TrainerError."""
     import torch
 
-    from trainer.arguments import precision
+    from trainer.precision import precision
     from trainer.speed import matrix_rate
 
     set_threads(settings.threads)
@@ -73,19 +73,20 @@ def bench(settings: BenchSettings) -> int:
             turns["ours"].append(_take_turn(ours))
         rates.append(matrix_rate(device, numbers.dtype))
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    _print(settings, name, turns, statistics.median(rates))
+    formats = {recipe: precision(settings.precision, recipe).name for recipe in turns}
+    _print(settings, name, turns, formats, statistics.median(rates))
     return 0
 
 
-def _print(settings: BenchSettings, device: str, turns: dict[str, list[Turn]], rate: float) -> None:
+def _print(settings: BenchSettings, device: str, turns: dict[str, list[Turn]], formats: dict[str, str], rate: float) -> None:
     speed = {name: sum(t.tokens for t in some) / sum(t.seconds for t in some) for name, some in turns.items()}
     peak = {name: max(turn.peak_bytes for turn in some) / 1e9 for name, some in turns.items()}
     limit = rate / turns["ours"][0].limit_flops_per_token
     ratio = speed["ours"] / speed["report"]
-    print(f"{settings.size} on {device}, {rate / 1e9:,.0f} GFLOP/s of matrix products")
+    print(f"{settings.size} on {device}, {rate / 1e9:,.0f} GFLOP/s of matrix products in {formats['ours']}")
     print(f"{'':<24}{'real tokens/s':>14}{'peak GB':>9}")
-    print(f"{'the report, as it was':<24}{speed['report']:>14,.0f}{peak['report']:>9.2f}")
-    print(f"{'ours':<24}{speed['ours']:>14,.0f}{peak['ours']:>9.2f}   {ratio:.2f} times as fast")
+    print(f"{'the report, ' + formats['report']:<24}{speed['report']:>14,.0f}{peak['report']:>9.2f}")
+    print(f"{'ours, ' + formats['ours']:<24}{speed['ours']:>14,.0f}{peak['ours']:>9.2f}   {ratio:.2f} times as fast")
     print(f"{'the limit':<24}{limit:>14,.0f}{'':>9}   of which ours has {speed['ours'] / limit:.0%}")
     if settings.json:
         line = {
@@ -99,6 +100,8 @@ def _print(settings: BenchSettings, device: str, turns: dict[str, list[Turn]], r
             "recipe_peak_gb": round(peak["report"], 3),
             "peak_gb": round(peak["ours"], 3),
             "turns": len(turns["ours"]),
+            "recipe_precision": formats["report"],
+            "precision": formats["ours"],
         }
         print(json.dumps(line))
 
@@ -144,11 +147,12 @@ def _teach(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
 def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> None:
     from contextlib import nullcontext
 
-    from trainer.arguments import arguments, log_seldom, optimizer, precision
+    from trainer.arguments import arguments, log_seldom, optimizer
     from trainer.compiling import choose_kernels
     from trainer.layout import Layout
     from trainer.memory import choose
     from trainer.packed_model import taught_packed
+    from trainer.precision import precision
     from trainer.recipe import recipe_of
     from trainer.rows import PaddedLines, StoryRows, StoryTokens, collate
     from trainer.speed import flops_per_token
@@ -174,7 +178,7 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
             if chosen.line_tokens
             else StoryRows(stories, model.config.n_positions, 1)
         )
-        numbers = precision(settings.precision)
+        numbers = precision(settings.precision, recipe)
         model.to(arguments(train, numbers, Layout(1), evaluated=False).device)  # pyright: ignore[reportArgumentType]
         layout, kernels, pass_s = Layout(chosen.batch_size), None, None
         if not chosen.line_tokens:

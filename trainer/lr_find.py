@@ -97,8 +97,8 @@ def _sweep(settings: LrFindSettings, train: TrainSettings) -> Iterator[Point]:
     import torch
     from transformers import set_seed
 
-    from trainer.arguments import precision
     from trainer.packed_model import taught_packed
+    from trainer.precision import precision
     from trainer.rows import StoryRows, StoryTokens
 
     lessons = prepare(train, read_texts(settings.data, say))

@@ -69,15 +69,16 @@ def needs(model: GPT2LMHeadModel, optimizer: str, layout: Layout, block: int, dt
     cuda = model.device.type == "cuda"
     half = dtype != torch.float32
     number = 4 if not half else 2 if cuda else _BF16_ON_CPU
+    copies = 2 * matrices if half and not layout.lora_rank and not layout.checkpointing else 0
     layers = config.n_layer
     width = config.n_embd
-    kept = layers + _KEPT_PER_LAYER if layout.checkpointing else layers * _KEPT_PER_LAYER
+    kept = number * _KEPT_PER_LAYER * (1 if layout.checkpointing else layers) + 4 * layers * layout.checkpointing
     vocabulary = config.vocab_size * width
     return Needs(
         gradients=4 * size * (2 if processes > 1 else 1),  # with several processes, once more in the buckets they exchange
         optimizer=moments,
         head=_head(layout, tokens, vocabulary, config.vocab_size, cuda, half),
-        activations=round(tokens * width * number * kept) + (2 * matrices if half else 0),  # with copies of the weights
+        activations=round(tokens * width * kept) + copies,  # those of the weights that are kept for the backward pass
     )
 
 
@@ -89,9 +90,9 @@ def _head(layout: Layout, tokens: int, weights: int, vocabulary: int, cuda: bool
     """
     if layout.lora_rank:
         return 3 * 4 * tokens * vocabulary + 4 * 4 * weights
-    if cuda:
-        return (2 * 4 + 2) * weights + (2 * min(tokens, TOKENS) + 4 * 4 * SLICE) * vocabulary
     number = 2 if half else 4
+    if cuda:
+        return (2 * 4 + number) * weights + (number * min(tokens, TOKENS) + 4 * 4 * SLICE) * vocabulary
     return 2 * 4 * weights + number * min(tokens, _LOGIT_TOKENS) * vocabulary + (2 * weights if half else 0)
 
 

@@ -5,9 +5,10 @@ github.com/KellerJordan/Muon); it is scaled to the size of AdamW's updates, so t
 2025, Muon is Scalable for LLM Training). The price is five rounds of small matrix products for each matrix and step: a seventh
 of a step of 3,600 tokens for new:mini on two cores, where in the same two minutes it still taught more than AdamW.
 
-The products are in the format of the training's own: in bf16, in which Muon was published, they take half as long and their
-updates are 1 % off. torch.optim.Muon is not used: it is always in bf16, which made a step ten times as long on a CPU that has
-none, and it leaves the rest to a second optimizer, which Trainer does not save.
+The products are in the format of the training's own: in bf16, in which Muon was published, they take half as long. Updates are
+then 4 to 7 % off for gradients of few directions, and 100 steps of new:mini had the held-out loss of fp32 to three decimals.
+torch.optim.Muon is not used: it is always in bf16, which made a step ten times as long on a CPU that has none, and it leaves
+the rest to a second optimizer, which Trainer does not save.
 """
 
 from __future__ import annotations

@@ -48,6 +48,8 @@ class Plan:
     finished: bool = False
     layout: Layout | None = None
     """How the rows went through the model before; None where that is still to be chosen."""
+    number_format: str | None = None
+    """What it was taught in so far (precision.py); None where nothing is learnt yet, or was before this was written down."""
 
 
 def inspect_output(settings: TrainSettings, digest: str) -> Plan:
@@ -71,7 +73,8 @@ def inspect_output(settings: TrainSettings, digest: str) -> Plan:
     _check_same(settings, digest, record)
     if not record["finished"]:
         say(f"Going on from {found.path}")
-    return Plan(digest, found.path, float(record["seconds"]), bool(record["finished"]), _layout(record))
+    seconds, finished = float(record["seconds"]), bool(record["finished"])
+    return Plan(digest, found.path, seconds, finished, _layout(record), record.get("number_format"))
 
 
 def _holds_only_a_lock(out: Path) -> bool:
@@ -159,6 +162,7 @@ def write_record(settings: TrainSettings, plan: Plan, progress: Progress, finish
         "finished": finished,
         "seconds": round(progress.seconds, 1),
         "layout": dataclasses.asdict(plan.layout) if plan.layout else None,
+        "number_format": plan.number_format,
         "curve": progress.curve,
     }
     staged = settings.out / f"{RECORD}.new"

@@ -136,6 +136,8 @@ def _forward(
     if type(self.lm_head) is nn.Linear:
         total = loss_of_rows(hidden(kernels.block), self.lm_head.weight, labels, kernels.softmax)
     else:  # LoRA teaches some rows of it
-        logits = self.lm_head(hidden(kernels.block).flatten(0, 1)).float()
+        last = hidden(kernels.block).flatten(0, 1)
+        with torch.autocast("cpu", enabled=False):  # on CUDA the product in fp32 could cost more than all others
+            logits = self.lm_head(last.float()).float()
         total = functional.cross_entropy(logits, labels_by_place(labels), ignore_index=IGNORED, reduction="sum")
     return CausalLMOutput(loss=total / asked)

@@ -109,8 +109,8 @@ def _chunk(
 ) -> torch.Tensor:
     """The summed loss of some tokens. Their gradients are written into `d_hidden`, and added to `d_weight` or `first` written.
 
-    What is done with logits is done in fp32 at least. Their exponentials are kept and not the probabilities: to divide the
-    tokens by the sums is less than to divide the logits by them.
+    Maxima, exponentials and sums are computed in fp32 at least, and what products take is rounded to the numbers of `hidden`.
+    Exponentials are kept and not probabilities: to divide the tokens by the sums is less than to divide the logits by them.
     """
     wide = torch.promote_types(hidden.dtype, torch.float32)
     starts = range(0, len(weight), _COLUMNS)
@@ -151,7 +151,7 @@ def _exponentiate(logits: torch.Tensor, highest: torch.Tensor, sums: torch.Tenso
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, first: bool) -> None:
-    """To `total`, in its numbers. The `first` is written over what is there."""
+    """To `total`, a product rounded to the numbers of its factors. The `first` is written over what is there."""
     if left.dtype == total.dtype:
         torch.addmm(total, left, right, beta=int(not first), out=total)
     elif first:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from trainer import checkpoints
-from trainer.arguments import Precision, arguments, log_seldom, optimizer, precision
+from trainer.arguments import arguments, log_seldom, optimizer
 from trainer.compiling import choose_kernels
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.errors import OutOfMemory
@@ -30,6 +30,7 @@ from trainer.material import spread
 from trainer.memory import choose, is_out_of_memory
 from trainer.output import Plan, Progress, command_line, write_record
 from trainer.packed_model import taught_packed
+from trainer.precision import Precision, precision
 from trainer.processes import as_the_first_says, is_first, process_count
 from trainer.recipe import Recipe, recipe_of
 from trainer.rows import PaddedLines, StoryRows, StoryTokens, collate
@@ -57,7 +58,8 @@ class Taught:
     progress: Progress
     status: int
     """0 when it is taught, 128 and the signal when it was stopped."""
-    layout: Layout | None
+    plan: Plan
+    """As it was carried out."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: NewM
     if plan.checkpoint is not None and (curve := _curve_if_taught(settings, plan.checkpoint)) is not None:
         model = new_model(rank)
         load_weights(model, plan.checkpoint)
-        return Taught(merged(_best(settings.out, model, curve)), Progress(curve, plan.seconds_before), 0, plan.layout)
-    work = _work(asked, settings, lessons)
+        return Taught(merged(_best(settings.out, model, curve)), Progress(curve, plan.seconds_before), 0, plan)
+    work = _work(asked, settings, lessons, plan)
+    plan = replace(plan, number_format=work.numbers.name)
     if plan.layout is None:
         work, layout = _choose_layout(work, new_model, may_choose_lora)
         plan = replace(plan, layout=layout)
@@ -117,7 +120,7 @@ def teach(settings: TrainSettings, plan: Plan, lessons: Lessons, new_model: NewM
         plan = _with_less_memory(work, plan)
 
 
-def _work(asked: TrainSettings, settings: TrainSettings, lessons: Lessons) -> Work:
+def _work(asked: TrainSettings, settings: TrainSettings, lessons: Lessons, plan: Plan) -> Work:
     recipe = recipe_of(settings)
     with bar("Tokenising", len(lessons.train), "passages") as report:
         stories = StoryTokens(lessons.train, lessons.codec, report)
@@ -128,8 +131,13 @@ def _work(asked: TrainSettings, settings: TrainSettings, lessons: Lessons) -> Wo
     )
     some = spread(lessons.held_out, ASKED_WHILE_TRAINING)
     held_out = HeldOut(some, lessons.codec, lessons.block) if some else None
-    numbers = precision(settings.precision)
+    begun_in = plan.number_format
+    if plan.checkpoint is not None and begun_in is None and not torch.cuda.is_available():
+        begun_in = "fp32"  # a CPU had no other before it was written down
+    numbers = precision(settings.precision, settings.recipe, begun_in)
     say(f"Number format: {numbers.reason}")
+    if begun_in not in (None, numbers.name):
+        say(f"It was begun in {begun_in}: what it learns from here on is near to what it would have learnt, and not the same.")
     device = arguments(settings, numbers, Layout(1), evaluated=False).device
     return Work(asked, settings, time.monotonic(), recipe, lessons.codec, rows, held_out, numbers, device)
 
@@ -167,9 +175,9 @@ def _steps(work: Work, plan: Plan, model: GPT2LMHeadModel) -> Taught:
         trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
         say(f"\nStopped at step {trainer.state.global_step}, saved. To go on: {command_line(work.asked)}")
-        return Taught(model, record(), 128 + int(stop.asked), plan.layout)
+        return Taught(model, record(), 128 + int(stop.asked), plan)
     progress = record()
-    return Taught(merged(_best(settings.out, model, progress.curve)), progress, 0, plan.layout)
+    return Taught(merged(_best(settings.out, model, progress.curve)), progress, 0, plan)
 
 
 def _kernels(work: Work, plan: Plan, model: GPT2LMHeadModel, args: TrainingArguments) -> Kernels:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainer.alone import alone_in
@@ -73,7 +72,7 @@ def _teach_and_finish(settings: TrainSettings, plan: Plan, lessons: Lessons, new
             from trainer.finishing import finish
 
             finish(settings, lessons, taught.model, taught.progress)
-            write_record(settings, replace(plan, layout=taught.layout), taught.progress, finished=True)
+            write_record(settings, taught.plan, taught.progress, finished=True)
     except OSError as error:
         raise OutputError(
             f"{settings.out} can't be written ({error.strerror or error}). The last whole checkpoint is kept: make room, and "

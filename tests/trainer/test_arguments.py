@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.arguments import arguments, log_seldom, precision
+from trainer.arguments import arguments, log_seldom
 from trainer.layout import Layout
+from trainer.precision import precision
 from trainer.settings import TrainSettings
 
 

@@ -15,11 +15,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from trainer import compiling, cuda_blocks
 from trainer.__main__ import main
-from trainer.arguments import precision
 from trainer.compiling import choose_kernels
 from trainer.cuda_blocks import PLAIN, Kernels
 from trainer.packed_model import taught_packed
 from trainer.packing import IGNORED
+from trainer.precision import precision
 from trainer.story_loss import summed_loss
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
