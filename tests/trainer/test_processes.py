@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
+from trainer.precision import cpu_has_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,13 +30,20 @@ def held_out_losses(said: str) -> list[str]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("asked", "taught_in", "near"),
+    [
+        ("fp32", "fp32", 1e-4),
+        pytest.param("auto", "bf16", 5e-4, marks=pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")),
+    ],
+)
 def test_two_processes_teach_what_one_teaches_with_the_same_rows(
-    stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    asked: str, taught_in: str, near: float, stories_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     two = subprocess.run(
-        [*torchrun, *command(stories_file, tmp_path / "two", 2), "--precision", "fp32"],
+        [*torchrun, *command(stories_file, tmp_path / "two", 2), "--precision", asked],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -44,8 +52,12 @@ def test_two_processes_teach_what_one_teaches_with_the_same_rows(
     )
     assert two.returncode == 0, two.stderr
     assert two.stderr.count("passages to learn from") == 1  # the first speaks for both
-    assert main([*command(stories_file, tmp_path / "one", 4), "--precision", "fp32"]) == 0
+    assert main([*command(stories_file, tmp_path / "one", 4), "--precision", asked]) == 0
+    assert two.stderr.count(f"Number format: {taught_in}") == 1
     assert held_out_losses(two.stderr) == held_out_losses(capsys.readouterr().err)
     one, both = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
-        torch.testing.assert_close(both[name], tensor, rtol=1e-3, atol=1e-4)
+        if name.endswith("c_attn.bias"):  # the part of keys shifts all scores alike: its gradient is what was rounded
+            _, keys, _ = both[name].view(3, -1)
+            keys.copy_(tensor.view(3, -1)[1])
+        torch.testing.assert_close(both[name], tensor, rtol=1e-3, atol=near)  # steps moved them by 2e-3
