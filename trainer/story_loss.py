@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from trainer.cuda_loss import LossByRows, Softmax, kept_gradients, softmax_by_slices
+from trainer.cuda_loss import LossByRows, Softmax, centred, kept_gradients, softmax_by_slices
 from trainer.packing import IGNORED
 
 _COLUMNS = 4096
@@ -63,7 +63,9 @@ class _ByColumns(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden, dtype=weight.dtype) if any(wanted) else None
         d_weight = torch.empty_like(weight) if wanted[1] else None
         with torch.autocast("cpu", enabled=False):
-            some, head = hidden.to(dtype), weight if dtype == weight.dtype else _centred(weight, dtype)
+            some, head = hidden.to(dtype), weight
+            if dtype != weight.dtype:
+                head = centred(weight, dtype, len(weight), at_once=_SLICE)
             losses = [
                 _chunk(
                     some[start : start + _TOKENS],
@@ -85,18 +87,6 @@ class _ByColumns(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
         return (*kept_gradients(ctx, grad_outputs), None, None)
-
-
-def _centred(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The head in fewer bits, less the mean of its rows.
-
-    That is a shift which all logits of a token share, and changes no probability. GPT-2's is about -100, where logits in bf16
-    are half a nat apart.
-    """
-    centred, mean = torch.empty_like(weight, dtype=dtype), weight.mean(0)
-    for part, some in zip(centred.split(_SLICE), weight.split(_SLICE), strict=True):
-        part.copy_(some - mean)
-    return centred
 
 
 def _chunk(

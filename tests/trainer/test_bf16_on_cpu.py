@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trainer import precision, story_loss
+from trainer import cuda_loss, precision, story_loss
 from trainer.__main__ import main
 from trainer.arguments import arguments
 from trainer.cheap_dropout import CheapDropout
@@ -57,7 +57,10 @@ def test_bf16_is_for_cpus_that_have_instructions_for_it(
 
 @pytest.mark.parametrize("shift", [0.0, 40.0], ids=["around 0", "around -100, as GPT-2's"])
 @pytest.mark.parametrize(("tokens", "vocabulary"), [(300, 5000), (1030, 4100)])
-def test_the_loss_in_bf16_is_near_fp32_s_wherever_the_logits_lie(tokens: int, vocabulary: int, shift: float) -> None:
+@pytest.mark.parametrize("cuda_s", [False, True], ids=["the CPU's", "CUDA's, on the CPU"])
+def test_the_loss_in_bf16_is_near_fp32_s_wherever_the_logits_lie(
+    cuda_s: bool, tokens: int, vocabulary: int, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     direction = functional.normalize(torch.randn(64), dim=0)
     hidden = (torch.randn(tokens, 64) + 2.5 * direction * (shift > 0)).requires_grad_()
@@ -68,8 +71,14 @@ def test_the_loss_in_bf16_is_near_fp32_s_wherever_the_logits_lie(tokens: int, vo
     assert logits.mean().item() == pytest.approx(-2.5 * shift, abs=10)
     expected = functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
     gradients = torch.autograd.grad(expected, (hidden, weight))
-    with torch.autocast("cpu", torch.bfloat16):
-        ours = summed_loss(hidden, weight, labels)
+    if cuda_s:
+        monkeypatch.setattr(cuda_loss, "_product", lambda left, right: left.float() @ right.float())  # torch's is CUDA's alone
+        monkeypatch.setattr(cuda_loss, "TOKENS", 512)
+        ours = cuda_loss.LossByRows.apply(hidden, weight, labels, torch.bfloat16, cuda_loss.softmax_by_slices)
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            ours = summed_loss(hidden, weight, labels)
+    assert isinstance(ours, torch.Tensor)
     assert off(ours, expected) < 1e-3
     # the gradients of a token sum up to nothing over the vocabulary, so what its logits share has no part in them
     for our, their in zip(torch.autograd.grad(ours, (hidden, weight)), gradients, strict=True):
