@@ -50,6 +50,11 @@ class BannedWords:
         longest = max((len(word) for word in words), default=1)
         self._tail: deque[int] = deque(context, maxlen=max(1, longest - 1))
 
+    @property
+    def constant(self) -> bool:
+        """Whether the same tokens are banned all the time: no word has several."""
+        return not self._by_last_of_prefix
+
     def add(self, token: int) -> None:
         """The text goes on with this token."""
         self._tail.append(token)

@@ -12,6 +12,7 @@ than byte-level tokenizers are refused.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from functools import cache
 
 from tokenizers import Tokenizer
@@ -55,9 +56,9 @@ class Characters:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._whole = True  # no character is begun
 
-    def feed(self, token_id: int) -> str:
-        """What one more token adds to the text: often one word, sometimes nothing yet."""
-        data = self._vocabulary.bytes_of(token_id)
+    def feed(self, token_ids: Sequence[int]) -> str:
+        """What these tokens add to the text: often a word for each, sometimes nothing yet."""
+        data = b"".join(map(self._vocabulary.bytes_of, token_ids))
         if self._whole and data.isascii():
             return data.decode("ascii")  # most tokens; in a third of the decoder's time
         text = self._utf8.decode(data)

@@ -177,8 +177,10 @@ class CudaForward:
         self._foreseen = _Foreseen(slots, positions, places, drawn, logits)
 
     def _wrote(self, slots: Sequence[int], ends: Sequence[int]) -> None:
+        written = self._written
         for slot, end in zip(slots, ends, strict=True):
-            self._written[slot] = max(self._written[slot], end)
+            if written[slot] < end:
+                written[slot] = end
 
     def _clear(self, slots: Sequence[int]) -> None:
         """For new texts: the mask only weighs what is left of those before by 0, and 0 times a number that is none is none.

@@ -34,11 +34,13 @@ from bot.engine.text_draws import TextDraws
 FIRST_LOOK, WIDE_LOOK = 64, 512
 """How many of the likeliest tokens are looked at first; a row that needs more is drawn again with 8 times as many. Where that
 happens at once, these texts are drawn flatly, and from then on the wider look comes first."""
+_AHEAD = 16
+"""Rounds whose random numbers are made at once."""
 _WIDTH_STEP = 64
 """Lists of seen tokens are padded to a multiple of this, so that shapes change seldom."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Mix:
     """The columns of one set of slots, which stay the same from round to round while nobody comes or goes."""
 
@@ -49,7 +51,11 @@ class _Mix:
     first_look: int
     asked: Asked
     penalised: bool
-    bans: bool
+    bans_change: bool
+    uniforms: Tensor
+    """float64 of shape (rounds, rows)."""
+    at: int = 0
+    """The round among them that comes next."""
 
 
 class Begun(Drawn):
@@ -101,6 +107,7 @@ class Draws:
         """The tokens, each noted with its text; see `choose`. A row that reaches further than was looked is drawn again."""
         mix = begun.mix
         tokens = self._settled(begun)
+        mix.at += 1
         grown: list[tuple[int, int, int]] = []
         for slot, text, token in zip(mix.slots, mix.texts, tokens, strict=True):
             if token >= 0 and text.note(token):
@@ -124,21 +131,23 @@ class Draws:
 
     def _columns(self, mix: _Mix) -> Columns:
         """The mix with its random numbers for this round, what was seen so far, and what is banned now."""
-        uniform = self._tensor([[text.uniform()] for text in mix.texts], np.float64)
+        if mix.at == len(mix.uniforms):
+            mix.uniforms, mix.at = self._uniforms(mix.texts), 0
         fixed = mix.columns
         seen = None
         if mix.penalised:
             self._fill_seen(mix)
             width = -(-max(len(text.seen) for text in mix.texts) // _WIDTH_STEP) * _WIDTH_STEP
             seen = self._seen[:, :width].index_select(0, mix.rows)
-        return Columns(
-            uniform, fixed.temperature, fixed.top_k, fixed.top_p, fixed.min_p, fixed.penalty, seen, self._banned(mix)
-        )
+        banned = self._banned(mix.texts) if mix.bans_change else fixed.banned
+        uniform = mix.uniforms[mix.at].unsqueeze(1)
+        return Columns(uniform, fixed.temperature, fixed.top_k, fixed.top_p, fixed.min_p, fixed.penalty, seen, banned)
 
-    def _banned(self, mix: _Mix) -> Tensor | None:
-        if not mix.bans:
-            return None
-        lists = [text.banned(self._writable) for text in mix.texts]
+    def _uniforms(self, texts: Sequence[TextDraws]) -> Tensor:
+        return self._tensor([text.uniforms(_AHEAD) for text in texts], np.float64).T.contiguous()
+
+    def _banned(self, texts: Sequence[TextDraws]) -> Tensor | None:
+        lists = [text.banned(self._writable) for text in texts]
         longest = max(len(banned) for banned in lists)
         if not longest:
             return None
@@ -157,14 +166,16 @@ class Draws:
         settings = [_settings_of(text) for text in texts]
         temperatures, top_ks, top_ps, min_ps, penalties = zip(*settings, strict=True)
         penalised = any(text.penalised for text in texts)
+        bans_change = any(text.bans_change for text in texts)
         largest = max((k for k in top_ks if k != ALL_TOKENS), default=0)
         columns = Columns(
-            uniform=torch.empty(0),
+            uniform=torch.empty(0),  # each round has its own
             temperature=self._column(temperatures, np.float32),
             top_k=self._column(top_ks, np.int64),
             top_p=self._column(top_ps, np.float32),
             min_p=self._column(min_ps, np.float32),
             penalty=self._column(penalties, np.float32) if penalised else None,
+            banned=None if bans_change else self._banned(texts),
         )
         return _Mix(
             slots,
@@ -180,7 +191,8 @@ class Draws:
                 anything=not all(text.narrowed for text in texts),
             ),
             penalised=penalised,
-            bans=any(text.sampling.no_repeat_ngram > 0 or text.sampling.banned_ids for text in texts),
+            bans_change=bans_change,
+            uniforms=self._uniforms(texts),
         )
 
     def _column(self, values: Sequence[float], kind: type[np.generic]) -> Tensor:

@@ -39,6 +39,10 @@ class Reader:
     _sleeper: asyncio.Future[None] | None = None
     _woken_s: float = -1.0
 
+    def due(self, now_s: float) -> bool:
+        """On the decode thread: whether text that is put now may wake somebody, so that it is worth having it."""
+        return now_s - self._woken_s >= REST_S
+
     def put(self, item: Piece | StoryError, now_s: float, *, pause: bool = False) -> asyncio.Future[None] | None:
         """On the decode thread: add to what lies here. A future, if somebody has to be woken for it.
 

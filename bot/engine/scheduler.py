@@ -153,7 +153,8 @@ class Scheduler:
             self._answer(failed, [part.slot for part in parts])
             return
         for part in parts:
-            _writing(self._seated[part.slot]).was_read(part)
+            if not part.wanted:
+                _writing(self._seated[part.slot]).was_read(part)
         self._take(rows, tokens)
         self._pace.took(self._clock() - started_s)
 
@@ -181,18 +182,28 @@ class Scheduler:
         return self._draws.finish(drawn)
 
     def _take(self, rows: Sequence[int], tokens: Sequence[int | None]) -> None:
-        news: list[tuple[Reader, Piece | StoryError]] = []
+        news: list[tuple[Reader, Piece]] = []
+        failed: list[tuple[Ticket, StoryError]] = []
+        now_s = time.perf_counter()  # the readers' clock
         for slot, token in zip(rows, tokens, strict=True):
             ticket = self._seated[slot]
-            item = _advance(ticket, token)
-            news.append((ticket.reader, item))
-            if isinstance(item, StoryError) or item.finish_reason is not None:
+            try:
+                piece = _advance(ticket, token, now_s)
+            except EngineFailed as error:
+                del self._seated[slot]
+                failed.append((ticket, error))
+                continue
+            if piece is None:
+                continue
+            news.append((ticket.reader, piece))
+            if piece.finish_reason is not None:
                 del self._seated[slot]
                 self.ended += 1
                 self._news_due = True
-                if isinstance(item, Piece):
-                    self._pace.ended(item.new_tokens, ticket.request.max_new_tokens)
+                self._pace.ended(piece.new_tokens, ticket.request.max_new_tokens)
         hand_over(news)
+        if failed:
+            self._end(failed)
 
     def _tell_who_waits(self) -> None:
         """Each one's position and estimate, when somebody came or went, and now and then."""
@@ -241,7 +252,7 @@ class Scheduler:
             logger.warning("out of memory: from now on %d texts at once (%s)", slots, error)
             for ticket in tickets:
                 _writing(ticket).read_again()
-            hand_over([(ticket.reader, Piece("", _writing(ticket).new_tokens)) for ticket in tickets], pause=True)
+            hand_over([(ticket.reader, _writing(ticket).piece()) for ticket in tickets], pause=True)
             self._seated.clear()
             self._line.put_back(tickets)
             self._news_due = True
@@ -254,8 +265,10 @@ class Scheduler:
         self._on_broken()
 
     def _end(self, endings: Sequence[tuple[Ticket, StoryError]]) -> None:
+        """Each with what was written of it, and then its error."""
         self.ended += len(endings)
         self._news_due = True
+        hand_over([(ticket.reader, piece) for ticket, _ in endings if (piece := _rest_of(ticket)) is not None])
         hand_over([(ticket.reader, error) for ticket, error in endings])
 
 
@@ -275,13 +288,29 @@ def _writing(ticket: Ticket) -> Writing:
     return ticket.writing
 
 
-def _advance(ticket: Ticket, token: int | None) -> Piece | StoryError:
-    """What this token adds to its text. A fault here is this text's alone."""
+def _advance(ticket: Ticket, token: int | None, now_s: float) -> Piece | None:
+    """Add this token to its text; what is to be shown of it now, if anything.
+
+    Raises EngineFailed for a fault of this text alone.
+    """
     if token is None:
         logger.error("the model computed logits that are not finite numbers; its text ends here, the others go on")
-        return EngineFailed(_STOPPED)
+        raise EngineFailed(_STOPPED)
+    writing = _writing(ticket)
     try:
-        return _writing(ticket).take(token)
-    except Exception:
+        over = writing.take(token)
+        return writing.piece() if over or ticket.reader.due(now_s) else None
+    except Exception as error:
         logger.exception("a token could not be added to its text, which ends here; the others go on")
-        return EngineFailed(_STOPPED)
+        raise EngineFailed(_STOPPED) from error
+
+
+def _rest_of(ticket: Ticket) -> Piece | None:
+    """What nobody was shown yet of a text that ends too early."""
+    if ticket.writing is None:
+        return None
+    try:
+        return ticket.writing.piece()
+    except Exception:
+        logger.exception("the last tokens of a text could not be turned into words")
+        return None

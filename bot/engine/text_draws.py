@@ -7,7 +7,9 @@ generator looks at the low 32 bits of a seed only. One number a token, so a text
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from bot.engine.bans import BannedWords, NgramLedger
 from bot.engine.interface import GREEDY_BELOW, Sampling
@@ -27,20 +29,25 @@ class TextDraws:
         self.penalised = sampling.repetition_penalty != 1
         self.narrowed = self.greedy or sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0
         self._random = random.Random(seed)
-        self._pending: float | None = None
+        self._ahead: deque[float] = deque()  # random numbers that no token was drawn by
         self._known = set(prompt_ids) if self.penalised else set[int]()
         self.seen = list(dict.fromkeys(prompt_ids)) if self.penalised else list[int]()
         """Each different token once, in the order of their first use; empty without a repetition penalty."""
         self._ngrams = NgramLedger(sampling.no_repeat_ngram) if sampling.no_repeat_ngram > 0 else None
         self._words = BannedWords(sampling.banned_ids, prompt_ids) if sampling.banned_ids else None
 
-    def uniform(self) -> float:
-        """The number for the next token: the same until `note` says that it was used, so that a round can be tried again."""
+    @property
+    def bans_change(self) -> bool:
+        """Whether what is banned depends on the text so far."""
+        return self._ngrams is not None or (self._words is not None and not self._words.constant)
+
+    def uniforms(self, count: int) -> list[float]:
+        """The numbers for the next tokens: one is used up by each `note`, so that a round can be tried again."""
         if self.greedy:
-            return 0.0
-        if self._pending is None:
-            self._pending = min(self._random.random(), LARGEST_UNIFORM)
-        return self._pending
+            return [0.0] * count
+        while len(self._ahead) < count:
+            self._ahead.append(min(self._random.random(), LARGEST_UNIFORM))
+        return list(islice(self._ahead, count))
 
     def banned(self, writable: int) -> Sequence[int]:
         """The tokens that must not come next. A ban that leaves none of the `writable` tokens is lifted."""
@@ -55,10 +62,11 @@ class TextDraws:
 
     def note(self, token: int) -> bool:
         """The text goes on with this token; whether `seen` has grown by it."""
-        self._pending = None
+        if self._ahead:
+            self._ahead.popleft()
         if self._ngrams:
             self._ngrams.add(token)
-        if self._words:
+        if self._words and not self._words.constant:
             self._words.add(token)
         if not self.penalised or token in self._known:
             return False

@@ -19,7 +19,9 @@ class Writing:
     def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, n_positions: int, eos_ids: frozenset[int]) -> None:
         self.draws = TextDraws(request.sampling, request.seed, request.prompt_ids)
         self._characters = Characters(vocabulary)
-        self._stop = StopStrings(request.stop)
+        self._undecoded: list[int] = []  # new tokens whose text nobody has asked for
+        self._stop = StopStrings(request.stop) if request.stop else None
+        self._shown = ""  # text since the last piece
         self._prompt_tokens = len(request.prompt_ids)
         self._max_new_tokens = request.max_new_tokens
         self._n_positions = n_positions
@@ -27,6 +29,8 @@ class Writing:
         self._context = list(request.prompt_ids)  # the prompt and the new tokens that are not forgotten
         self._read = 0  # so many of them are in the slot
         self.new_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        """Set once the text is over."""
 
     @property
     def remaining(self) -> int:
@@ -35,31 +39,53 @@ class Writing:
 
     def next_part(self, slot: int) -> Part:
         """What has to be read next: a piece of a prompt, or the newest token."""
+        if self._read + 1 == len(self._context) <= self._n_positions:
+            return Part(slot, self._read, self._context[-1:])
         if len(self._context) > self._n_positions:
             self._forget_the_oldest()
         end = min(self._read + PROMPT_PIECE, len(self._context))
         return Part(slot, self._read, self._context[self._read : end], wanted=end == len(self._context))
 
     def was_read(self, part: Part) -> None:
-        """The slot holds this part now."""
+        """The slot holds this part of a prompt now, and more is to be read before a token comes."""
         self._read = part.start + len(part.ids)
 
     def read_again(self) -> None:
         """The slot was lost: all of the context has to be read once more."""
         self._read = 0
 
-    def take(self, token: int) -> Piece:
-        """The text goes on with this token. The piece with a finish_reason is the last one."""
+    def take(self, token: int) -> bool:
+        """The slot holds all there was, and the text goes on with this token; whether it is over by that."""
+        self._read = len(self._context)
         if token in self._eos_ids:
-            return Piece(self._stop.flush(), self.new_tokens, FinishReason.STOP)
+            self.finish_reason = FinishReason.STOP
+            return True
         self._context.append(token)
+        self._undecoded.append(token)
         self.new_tokens += 1
-        text = self._stop.feed(self._characters.feed(token))
-        if self._stop.hit:
-            return Piece(text, self.new_tokens, FinishReason.STOP)
+        if self._stop is not None:
+            self._decode()
+            if self._stop.hit:
+                self.finish_reason = FinishReason.STOP
+                return True
         if self.new_tokens >= self._max_new_tokens:
-            return Piece(text + self._stop.flush(), self.new_tokens, FinishReason.LENGTH)
-        return Piece(text, self.new_tokens)
+            self.finish_reason = FinishReason.LENGTH
+            return True
+        return False
+
+    def piece(self) -> Piece:
+        """What was written since the last piece; the last one has the finish_reason."""
+        self._decode()
+        text, self._shown = self._shown, ""
+        if self.finish_reason is not None and self._stop is not None:
+            text += self._stop.flush()
+        return Piece(text, self.new_tokens, self.finish_reason)
+
+    def _decode(self) -> None:
+        """Tokens together take a fraction of the time that they take one by one."""
+        text = self._characters.feed(self._undecoded)
+        self._undecoded.clear()
+        self._shown += text if self._stop is None else self._stop.feed(text)
 
     def _forget_the_oldest(self) -> None:
         """Keep the prompt and the newest half of what fits beside it.

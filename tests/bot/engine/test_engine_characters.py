@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -13,7 +15,7 @@ SIZE = 400
 
 def streamed(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     characters = Characters(Vocabulary(tokenizer, SIZE, frozenset()))
-    return [characters.feed(token_id) for token_id in ids]
+    return [characters.feed([token_id]) for token_id in ids]
 
 
 @settings(max_examples=300, deadline=None)
@@ -24,6 +26,14 @@ def test_streamed_equals_decoded_for_any_tokens_even_invalid_bytes(tokenizer: To
     assert whole.startswith(text)
     assert set(whole[len(text) :]) <= {"\ufffd"}
     assert len(whole) - len(text) <= 2  # a character has at most three bytes too few
+
+
+@settings(max_examples=200, deadline=None)
+@given(ids=st.lists(st.integers(0, SIZE - 1), max_size=60), cuts=st.lists(st.integers(0, 60), max_size=6))
+def test_tokens_together_are_the_text_that_they_are_one_by_one(tokenizer: Tokenizer, ids: list[int], cuts: list[int]) -> None:
+    together = Characters(Vocabulary(tokenizer, SIZE, frozenset()))
+    borders = [0, *sorted(cuts), len(ids)]
+    assert "".join(together.feed(ids[start:end]) for start, end in pairwise(borders)) == "".join(streamed(tokenizer, ids))
 
 
 @settings(max_examples=100, deadline=None)

@@ -54,7 +54,7 @@ def a_row_of(vocabulary: int, spread: float = 4.0) -> Tensor:
 def drawn_from(row: Tensor, how: Sampling, uniform: float, prompt: Sequence[int] = (0,)) -> int | None:
     """The token for one row at one random number."""
     text = TextDraws(how, 0, prompt)
-    text._pending = uniform
+    text._ahead.append(uniform)
     one = Draws(1, torch.zeros(row.shape[-1], dtype=torch.bool))
     one.seat(0, text)
     return one.choose([0], row)[0]
@@ -129,7 +129,7 @@ def test_the_token_is_where_the_distribution_that_transformers_leaves_passes_the
     text = TextDraws(how, 0, prompt)
     for one in new:
         text.note(one)
-    text._pending = uniform
+    text._ahead.append(uniform)
     one = Draws(1, torch.zeros(VOCAB, dtype=torch.bool))
     one.seat(0, text)
     (got,) = one.choose([0], row)
@@ -297,15 +297,58 @@ def test_a_story_longer_than_the_list_of_seen_tokens_goes_on_with_all_of_them() 
 
 def test_seeds_that_differ_only_above_32_bits_differ() -> None:
     first, second = TextDraws(Sampling(), 7, [0]), TextDraws(Sampling(), 7 + 2**32, [0])
-    assert first.uniform() != second.uniform()
+    assert first.uniforms(1) != second.uniforms(1)
+
+
+def test_a_text_has_the_same_numbers_however_many_are_made_at_once() -> None:
+    one_by_one, ahead = TextDraws(Sampling(), 7, [0]), TextDraws(Sampling(), 7, [0])
+    numbers: list[float] = []
+    for token in range(40):
+        numbers += one_by_one.uniforms(1)
+        one_by_one.note(token)
+    assert len(set(numbers)) == 40
+    for start, count in ((0, 16), (16, 5), (21, 19)):
+        assert ahead.uniforms(count) == numbers[start : start + count]
+        assert ahead.uniforms(count) == numbers[start : start + count]  # until a token is drawn by one
+        for token in range(count):
+            ahead.note(token)
 
 
 def test_a_round_that_is_tried_again_draws_with_the_same_number() -> None:
-    text = TextDraws(Sampling(), 7, [0])
-    number = text.uniform()
-    assert text.uniform() == number
-    text.note(3)
-    assert text.uniform() != number
+    """In the middle of the numbers that were made at once, after the last of them, and when others come and go."""
+    rounds, row = 40, torch.zeros(1, 1000)
+    told: list[list[int | None]] = []
+    for tried, others in ((False, False), (True, False), (True, True)):
+        every = Draws(2, torch.zeros(1000, dtype=torch.bool))
+        every.seat(0, TextDraws(Sampling(), 7, [0]))
+        drawn: list[int | None] = []
+        for number in range(rounds):
+            if others and number % 7 == 3:
+                every.seat(1, TextDraws(Sampling(), number, [0]))
+            slots = [0, 1] if others and number % 7 > 3 else [0]
+            if tried:
+                every.begin(slots, row.expand(len(slots), -1)).read()
+            drawn.append(every.choose(slots, row.expand(len(slots), -1))[0])
+        told.append(drawn)
+    assert len(set(told[0])) > rounds // 2
+    assert told[1] == told[0]
+    assert told[2] == told[0]
+
+
+def test_a_ban_that_never_changes_holds_in_every_round_beside_one_that_does() -> None:
+    row = torch.zeros(1, VOCAB)
+    constant, changing = Sampling(banned_ids=((3,), (5,))), Sampling(banned_ids=((3,), (5,), (7, 9)))
+    assert not TextDraws(constant, 0, [0]).bans_change
+    assert TextDraws(changing, 0, [0]).bans_change
+    assert TextDraws(Sampling(no_repeat_ngram=3), 0, [0]).bans_change
+    for how in ((constant, constant), (constant, Sampling()), (constant, changing)):
+        every = Draws(2, torch.zeros(VOCAB, dtype=torch.bool))
+        for slot, one in enumerate(how):
+            every.seat(slot, TextDraws(one, slot, [0]))
+        drawn = [every.choose([0, 1], row.expand(2, -1)) for _ in range(200)]
+        assert {token for token, _ in drawn} == set(range(VOCAB)) - {3, 5}
+        second = {token for _, token in drawn}
+        assert second == (set(range(VOCAB)) if not how[1].banned_ids else set(range(VOCAB)) - {3, 5})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

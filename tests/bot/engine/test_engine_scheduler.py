@@ -217,9 +217,81 @@ async def test_all_that_was_written_is_shown_before_a_text_waits_for_memory(benc
     assert not any(task.done() for task in waiting)
     crowd.round()
     more = await asyncio.wait_for(asyncio.gather(*waiting), 5)
-    assert [piece.new_tokens - before.new_tokens for piece, before in zip(more, shown, strict=True)] == [1] * 4
+    assert all(before.new_tokens < 4 for before in shown)
+    assert [piece.new_tokens for piece in more] == [4] * 4
     assert all(piece.text for piece in more)
     crowd.run()
+
+
+def fail_the_pass(crowd: Bench, _ticket: Ticket) -> None:
+    def fail(_parts: Sequence[Part]) -> None:
+        raise RuntimeError("a kernel that went wrong")
+
+    crowd.forward.before = fail
+    crowd.round()
+
+
+def break_the_gpu(crowd: Bench, _ticket: Ticket) -> None:
+    def fail(_parts: Sequence[Part]) -> None:
+        raise torch.AcceleratorError("gone")
+
+    crowd.forward.before = fail
+    crowd.round()
+
+
+def draw_from_no_numbers(crowd: Bench, _ticket: Ticket) -> None:
+    crowd.forward.logits = torch.full_like(crowd.forward.logits, float("nan"))
+    crowd.round()
+
+
+def lose_the_tokenizer(crowd: Bench, ticket: Ticket) -> None:
+    def take(_token: int) -> bool:
+        raise KeyError("a token of no vocabulary")
+
+    ticket.writing.take = take
+    crowd.round()
+
+
+def close(crowd: Bench, _ticket: Ticket) -> None:
+    crowd.scheduler.end_all(EngineFailed("The bot is stopping."), EngineFailed("The bot has stopped."))
+
+
+@pytest.mark.parametrize("end", [fail_the_pass, break_the_gpu, draw_from_no_numbers, lose_the_tokenizer, close])
+async def test_what_was_too_soon_to_show_comes_before_the_error_that_ends_a_text(
+    bench, alone, monkeypatch: pytest.MonkeyPatch, end: Callable[[Bench, Ticket], None]
+) -> None:
+    monkeypatch.setattr("bot.engine.reader.REST_S", 60.0)
+    crowd = bench(1)
+    (ticket,) = crowd.ask(request(2, 40))
+    for _ in range(5):
+        crowd.round()
+    whole = await alone(ticket.request)
+    first = await ticket.reader.next()
+    assert first.new_tokens < 5
+    end(crowd, ticket)
+    rest = await ticket.reader.next()
+    assert rest.new_tokens == 5
+    assert rest.text
+    assert whole.text.startswith(first.text + rest.text)
+    with pytest.raises(StoryError):
+        await ticket.reader.next()
+    assert not crowd.scheduler.busy
+    assert crowd.scheduler.ended == 1
+
+
+async def test_a_text_is_decoded_when_somebody_may_be_woken_for_it_and_not_for_each_token(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.engine.reader.REST_S", 60.0)
+    crowd = bench(1)
+    (ticket,) = crowd.ask(request(2, 40))
+    pieces: list[int] = []
+    for _ in range(40):
+        crowd.round()
+        piece = await asyncio.wait_for(ticket.reader.next(), 5) if ticket.reader._latest is not None else None
+        pieces += [] if piece is None else [piece.new_tokens]
+    assert pieces[-1] == 40
+    assert len(pieces) < 6  # the first with text, after those of half a character; and the last
 
 
 async def test_memory_that_does_not_last_for_one_text_fails_it_with_a_sentence_and_the_next_is_tried(bench) -> None:
