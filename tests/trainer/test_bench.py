@@ -38,9 +38,10 @@ def test_the_bench_measures_both_trainings_and_prints_its_line_of_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec, passages = bench._lines()
+    assert len(passages) == 40_000
     lengths = StoryRows(StoryTokens(passages, codec), 448, 1).lengths()
     assert 43 < sum(lengths) / len(lengths) < 47  # as the report's lines
-    monkeypatch.setattr(bench, "_lines", lambda: (codec, passages[::20]))
+    monkeypatch.setattr(bench, "_lines", lambda: (codec, passages[::50]))
     monkeypatch.setattr(bench, "_TURN_S", 0.5)
 
     @contextmanager
@@ -60,6 +61,19 @@ def test_the_bench_measures_both_trainings_and_prints_its_line_of_json(
     assert line["share_of_limit"] == pytest.approx(line["tok_per_s"] / line["limit_tok_per_s"], rel=0.01)
     assert 0.1 < line["peak_gb"] < 4
     assert any("times as fast" in row for row in printed)
+
+
+def test_the_last_step_of_an_epoch_counts_by_the_rows_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_TURN_S", 0.0)  # a turn is one step
+    assert bench.rows_of_steps(10, 4) == [4, 4, 2]
+    assert bench.rows_of_steps(8, 4) == [4, 4]
+    sent: list[bench.Turn] = []
+    turns = bench._turns(cast("Any", SimpleNamespace(recv=lambda: "on", send=sent.append)), [40.0, 40.0, 20.0], 1.0)
+    args = SimpleNamespace(device=torch.device("cpu"))
+    turns.on_train_begin()
+    for step in range(1, 8):
+        turns.on_step_end(args, SimpleNamespace(global_step=step))
+    assert [turn.tokens for turn in sent] == [40, 40, 20, 40, 40, 20, 40]
 
 
 def test_operations_are_those_of_weights_and_attention() -> None:
