@@ -2,9 +2,9 @@
 
 Both are the real training in a process of their own, and take turns of some seconds, so that whatever else the machine does
 slows both; between them the rate of matrix products is measured, which sets the limit. Counted are real tokens, not padding.
-The stories are the project's own, cut into lines as long as the report's, 45 tokens in the mean, tag and prompt included, and as
-many as the report's: an epoch's last step has fewer rows, and as a graph takes as long for them. Both teach by AdamW, as taught
-weights are by default: Muon's own products, a seventh of a step of new weights, teach but no tokens.
+The stories are the project's own, cut into as many lines as the report has, and as long: 45 tokens in the mean, tag and prompt
+included. How many there are counts: an epoch's last step has fewer rows, and as a graph takes as long for them. Both teach by
+AdamW, as taught weights are by default: Muon's own products, a seventh of a step of new weights, teach but no tokens.
 """
 
 from __future__ import annotations
