@@ -196,9 +196,7 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
         if pass_s is not None:
             log_seldom(args, pass_s, train.max_steps)
         lengths = rows.lengths()
-        tokens_per_step = [
-            sum(lengths) * batch_rows / len(rows) for batch_rows in rows_of_steps(len(rows), chosen.batch_size)
-        ]
+        tokens_per_step = [sum(lengths) * batch_rows / len(rows) for batch_rows in rows_of_steps(len(rows), chosen.batch_size)]
         turns = _turns(pipe, tokens_per_step, flops_per_token(model, lengths))
         with nullcontext() if kernels is None else taught_packed(model, numbers.dtype, kernels):
             StoryTrainer(
