@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
 
 from trainer.errors import CorpusError
-from trainer.passages import CountTokens, cut
+from trainer.passages import CountTokens, cut_together
 from trainer.prompts import MAX_WORDS, PromptFinder, PromptSources
 from trainer.sources.lots import lot
 from trainer.sources.source_text import SourceText
@@ -21,6 +21,8 @@ from trainer.story_format import CORE_GENRES
 
 PROMPT_ROOM = 2 * MAX_WORDS
 """Tokens of a row kept free for tag, prompt and end; a longer prompt is left out of the row rather than its story."""
+_CHARACTERS_AT_ONCE = 2**20
+"""Of texts that are counted in one call: a thousand short stories, or a book or two."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,20 @@ def _text_of(piece: _Piece, source: SourceText) -> str:
     return piece.text if piece.text is not None else source.text[piece.start : piece.end]
 
 
+def _together(texts: Sequence[SourceText]) -> Iterator[list[SourceText]]:
+    """Some texts at a time: of a corpus on disk, of books too, no more than so many characters are in memory."""
+    some: list[SourceText] = []
+    characters = 0
+    for text in texts:
+        some.append(text)
+        characters += len(text.text)
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield some
+            some, characters = [], 0
+    if some:
+        yield some
+
+
 def make_passages(
     texts: Sequence[SourceText],
     genres: Sequence[str],
@@ -192,11 +208,12 @@ def make_passages(
     Raises CorpusError when nothing is left.
     """
     pieces: list[_Piece] = []
-    for done, text in enumerate(texts):
-        pieces += _pieces_of(done, text, cut(text.text, room, count))
-        if done % 100 == 0:
-            progress(done)
-    progress(len(texts))
+    done = 0
+    for some in _together(texts):
+        for text, passages in zip(some, cut_together([text.text for text in some], room, count), strict=True):
+            pieces += _pieces_of(done, text, passages)
+            done += 1
+        progress(done)
     if not pieces:
         raise CorpusError("The sources hold no story: each line or record was blank.")
     return Passages(texts, pieces, genres)

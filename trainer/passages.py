@@ -33,8 +33,20 @@ def sentences(paragraph: str) -> list[str]:
 
 def cut(text: str, room: int, count: CountTokens) -> list[str]:
     """The text as passages of at most `room` tokens each, all of its words in order; scene breaks at the edges go."""
-    if len(text) <= _CHARACTERS_IN_A_TOKEN * room and count([text])[0] <= room:
-        return [text]
+    (passages,) = cut_together([text], room, count)
+    return passages
+
+
+def cut_together(texts: Sequence[str], room: int, count: CountTokens) -> list[list[str]]:
+    """The passages of each text, as `cut` has them. Those that may fit are counted in one call, which can use all cores."""
+    short = [len(text) <= _CHARACTERS_IN_A_TOKEN * room for text in texts]
+    lengths = iter(count([text for text, is_short in zip(texts, short, strict=True) if is_short]))
+    fits = [is_short and next(lengths) <= room for is_short in short]
+    return [[text] if whole else _parts(text, room, count) for text, whole in zip(texts, fits, strict=True)]
+
+
+def _parts(text: str, room: int, count: CountTokens) -> list[str]:
+    """The passages of a text that does not fit as a whole."""
     pieces = _pieces(text.split("\n\n"), room, count)
     # One token of each piece is the blank line or space that joins it to the next; encoded apart it may count twice.
     lengths = [length + 2 for length in count([piece for piece, _ in pieces])]

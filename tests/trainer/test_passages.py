@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.passages import cut, sentences
+from trainer.passages import cut, cut_together, sentences
 
 WORDS = st.lists(st.sampled_from(["the", "cat", "sat.", "It", '"No!"', "said", "Mr.", "Fox?", "x" * 30]), min_size=1)
 TEXTS = st.lists(WORDS.map(" ".join), min_size=1, max_size=8).map("\n\n".join)
@@ -20,6 +20,25 @@ def test_passages_hold_every_word_in_order_and_fit(text: str, room: int) -> None
     passages = cut(text, room, count_characters)
     assert "".join("".join(passages).split()) == "".join(text.split())
     assert all(0 < len(passage) <= room for passage in passages)
+
+
+@given(texts=st.lists(TEXTS, max_size=6), room=st.integers(20, 200))
+def test_texts_are_cut_together_as_they_are_alone(texts: list[str], room: int) -> None:
+    assert cut_together(texts, room, count_characters) == [cut(text, room, count_characters) for text in texts]
+
+
+def test_texts_that_fit_are_counted_in_one_call_and_one_that_is_far_too_long_is_not_counted_whole() -> None:
+    counted: list[list[str]] = []
+
+    def count(texts: Sequence[str]) -> list[int]:
+        counted.append(list(texts))
+        return count_characters(texts)
+
+    book = "A sentence of a book. " * 100
+    assert cut_together(["One.", "Two."], 50, count) == [["One."], ["Two."]]
+    assert counted == [["One.", "Two."]]
+    cut_together(["One.", book, "Two."], 50, count)
+    assert counted[1] == ["One.", "Two."]
 
 
 def test_a_cut_is_at_a_paragraph_end_where_it_can_be() -> None:

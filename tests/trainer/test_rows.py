@@ -160,6 +160,21 @@ def test_only_the_first_passage_of_a_text_has_its_prompt(codec: StoryCodec) -> N
     assert [passage.prompts.own for passage in made] == ["the sea"] + [None] * (len(made) - 1)
 
 
+@pytest.mark.parametrize("at_once", [1, 700, 10**6])
+def test_passages_are_the_same_however_many_texts_are_read_at_once(
+    codec: StoryCodec, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("trainer.material._CHARACTERS_AT_ONCE", at_once)
+    texts = ["\n\n".join(f"Paragraph {n} of story {k} is about the sea." for n in range(1 + 5 * (k % 3))) for k in range(9)]
+    sources = [SourceText(text, None, f"story {k}", None, str(k), False) for k, text in enumerate(texts)]
+    done: list[int] = []
+    made = make_passages(sources, codec.format.genres, 60, codec.count, done.append)
+    own = [passage.prompts.own for passage in made if passage.prompts.own is not None]
+    assert own == [f"story {k}" for k in range(9)]
+    assert "".join("".join(passage.text for passage in made).split()) == "".join("".join(texts).split())
+    assert done[-1] == 9
+
+
 def test_sources_without_a_story_are_refused(codec: StoryCodec) -> None:
     with pytest.raises(CorpusError, match="no story"):
         make_passages([], codec.format.genres, 60, lambda parts: [0 for _ in parts])
