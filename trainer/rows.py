@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from random import Random
 from threading import Thread, main_thread
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ class StoryTokens:
         while chunk := list(islice(texts, _CHUNK)):
             ids = codec.encode_texts([passage.text for passage in chunk])
             lengths += map(len, ids)
-            parts.append(np.fromiter((i for story in ids for i in story), dtype=np.int32))
+            parts.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
             progress(len(lengths))
         self._flat = np.concatenate(parts) if parts else np.zeros(0, np.int32)
         self._starts = np.cumsum([0, *lengths])
