@@ -211,7 +211,7 @@ def _train(recipe: str, settings: BenchSettings, pipe: Connection[Any, Any]) -> 
 
 
 def rows_of_steps(rows: int, batch_size: int) -> list[int]:
-    """How many rows each step of an epoch of so many has."""
+    """How many rows each step of an epoch of so many has, as Trainer goes through them: the last one has what is left."""
     whole, rest = divmod(rows, batch_size)
     return [batch_size] * whole + [rest] * (rest > 0)
 

@@ -12,7 +12,6 @@ than byte-level tokenizers are refused.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
 from functools import cache
 
 from tokenizers import Tokenizer
@@ -55,10 +54,19 @@ class Characters:
         self._vocabulary = vocabulary
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._whole = True  # no character is begun
+        self._undecoded: list[bytes] = []
 
-    def feed(self, token_ids: Sequence[int]) -> str:
-        """What these tokens add to the text: often a word for each, sometimes nothing yet."""
-        data = b"".join(map(self._vocabulary.bytes_of, token_ids))
+    def add(self, token_id: int) -> None:
+        """The text goes on with this token."""
+        self._undecoded.append(self._vocabulary.bytes_of(token_id))
+
+    def take(self) -> str:
+        """What the tokens since the last `take` add to the text, which is sometimes nothing yet.
+
+        Together they take a fraction of the time that they take one by one.
+        """
+        data = b"".join(self._undecoded)
+        self._undecoded.clear()
         if self._whole and data.isascii():
             return data.decode("ascii")  # most tokens; in a third of the decoder's time
         text = self._utf8.decode(data)

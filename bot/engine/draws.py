@@ -3,7 +3,8 @@
     TextDraws   (text_draws.py) one text's own state; it goes with the text when it changes its slot
     Draws       the slots' columns as tensors on the logits' device, filled for the first draw after a text sat down
 
-While nobody comes or goes, a round only brings new random numbers, new bans and the tokens that were seen last.
+While nobody comes or goes, a round only brings the tokens that were seen last, the bans of texts whose bans change, and every
+16 rounds new random numbers.
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ class Draws:
             if token >= 0 and text.note(token):
                 grown.append((slot, len(text.seen) - 1, token))
         if grown:
-            self._note_seen(grown)
+            try:
+                self._note_seen(grown)
+            except RuntimeError:  # no memory: the texts have their tokens, and this round can't be tried again
+                self._stale.update(slot for slot, _, _ in grown)
         return [token if token != NOT_FINITE else None for token in tokens]
 
     def _settled(self, begun: Begun) -> list[int]:
@@ -169,7 +173,7 @@ class Draws:
         bans_change = any(text.bans_change for text in texts)
         largest = max((k for k in top_ks if k != ALL_TOKENS), default=0)
         columns = Columns(
-            uniform=torch.empty(0),  # each round has its own
+            uniform=torch.empty(0),  # never drawn by: each round has its own
             temperature=self._column(temperatures, np.float32),
             top_k=self._column(top_ks, np.int64),
             top_p=self._column(top_ps, np.float32),
@@ -213,8 +217,8 @@ class Draws:
 
     def _widen(self, width: int) -> None:
         """Room for so many different tokens a text; a long story's list grows, a slot's does not shrink."""
-        self._width = width
         self._seen = torch.full((self._slots, width), spare_token(self._vocabulary), device=self._device)
+        self._width = width
         self._stale.update(range(self._slots))
 
     def _fill_seen(self, mix: _Mix) -> None:

@@ -32,12 +32,12 @@ class Reader:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     gone: bool = False
     """Set by the reader when it stops; the thread looks at it before each step."""
+    _woken_s: float = -1.0  # the decode thread's own
     _lock: Lock = field(default_factory=Lock)  # guards all below
     _texts: list[str] = field(default_factory=list[str])
     _latest: Piece | None = None
     _error: StoryError | None = None
     _sleeper: asyncio.Future[None] | None = None
-    _woken_s: float = -1.0
 
     def due(self, now_s: float) -> bool:
         """On the decode thread: whether text that is put now may wake somebody, so that it is worth having it."""
@@ -56,7 +56,7 @@ class Reader:
                 if item.finish_reason is None and item.waiting is None:
                     if not self._texts:  # half a character is no reason to wake anybody
                         return None
-                    if now_s - self._woken_s < REST_S and not pause:
+                    if not (pause or self.due(now_s)):
                         return None
                     self._woken_s = now_s
             else:

@@ -268,7 +268,7 @@ class Scheduler:
         """Each with what was written of it, and then its error."""
         self.ended += len(endings)
         self._news_due = True
-        hand_over([(ticket.reader, piece) for ticket, _ in endings if (piece := _rest_of(ticket)) is not None])
+        hand_over([(ticket.reader, ticket.writing.piece()) for ticket, _ in endings if ticket.writing is not None])
         hand_over([(ticket.reader, error) for ticket, error in endings])
 
 
@@ -303,14 +303,3 @@ def _advance(ticket: Ticket, token: int | None, now_s: float) -> Piece | None:
     except Exception as error:
         logger.exception("a token could not be added to its text, which ends here; the others go on")
         raise EngineFailed(_STOPPED) from error
-
-
-def _rest_of(ticket: Ticket) -> Piece | None:
-    """What nobody was shown yet of a text that ends too early."""
-    if ticket.writing is None:
-        return None
-    try:
-        return ticket.writing.piece()
-    except Exception:
-        logger.exception("the last tokens of a text could not be turned into words")
-        return None

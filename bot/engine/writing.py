@@ -19,9 +19,8 @@ class Writing:
     def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, n_positions: int, eos_ids: frozenset[int]) -> None:
         self.draws = TextDraws(request.sampling, request.seed, request.prompt_ids)
         self._characters = Characters(vocabulary)
-        self._undecoded: list[int] = []  # new tokens whose text nobody has asked for
         self._stop = StopStrings(request.stop) if request.stop else None
-        self._shown = ""  # text since the last piece
+        self._ready = ""  # past the stop strings, and in no piece yet
         self._prompt_tokens = len(request.prompt_ids)
         self._max_new_tokens = request.max_new_tokens
         self._n_positions = n_positions
@@ -47,7 +46,7 @@ class Writing:
         return Part(slot, self._read, self._context[self._read : end], wanted=end == len(self._context))
 
     def was_read(self, part: Part) -> None:
-        """The slot holds this part of a prompt now, and more is to be read before a token comes."""
+        """The slot holds this part now, and more is to be read before a token comes."""
         self._read = part.start + len(part.ids)
 
     def read_again(self) -> None:
@@ -61,10 +60,10 @@ class Writing:
             self.finish_reason = FinishReason.STOP
             return True
         self._context.append(token)
-        self._undecoded.append(token)
+        self._characters.add(token)
         self.new_tokens += 1
         if self._stop is not None:
-            self._decode()
+            self._ready += self._stop.feed(self._characters.take())
             if self._stop.hit:
                 self.finish_reason = FinishReason.STOP
                 return True
@@ -75,17 +74,12 @@ class Writing:
 
     def piece(self) -> Piece:
         """What was written since the last piece; the last one has the finish_reason."""
-        self._decode()
-        text, self._shown = self._shown, ""
-        if self.finish_reason is not None and self._stop is not None:
+        if self._stop is None:
+            return Piece(self._characters.take(), self.new_tokens, self.finish_reason)
+        text, self._ready = self._ready, ""
+        if self.finish_reason is not None:
             text += self._stop.flush()
         return Piece(text, self.new_tokens, self.finish_reason)
-
-    def _decode(self) -> None:
-        """Tokens together take a fraction of the time that they take one by one."""
-        text = self._characters.feed(self._undecoded)
-        self._undecoded.clear()
-        self._shown += text if self._stop is None else self._stop.feed(text)
 
     def _forget_the_oldest(self) -> None:
         """Keep the prompt and the newest half of what fits beside it.

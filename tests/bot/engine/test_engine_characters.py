@@ -15,7 +15,13 @@ SIZE = 400
 
 def streamed(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     characters = Characters(Vocabulary(tokenizer, SIZE, frozenset()))
-    return [characters.feed([token_id]) for token_id in ids]
+    return [text_of(characters, [token_id]) for token_id in ids]
+
+
+def text_of(characters: Characters, ids: list[int]) -> str:
+    for token_id in ids:
+        characters.add(token_id)
+    return characters.take()
 
 
 @settings(max_examples=300, deadline=None)
@@ -33,7 +39,8 @@ def test_streamed_equals_decoded_for_any_tokens_even_invalid_bytes(tokenizer: To
 def test_tokens_together_are_the_text_that_they_are_one_by_one(tokenizer: Tokenizer, ids: list[int], cuts: list[int]) -> None:
     together = Characters(Vocabulary(tokenizer, SIZE, frozenset()))
     borders = [0, *sorted(cuts), len(ids)]
-    assert "".join(together.feed(ids[start:end]) for start, end in pairwise(borders)) == "".join(streamed(tokenizer, ids))
+    text = "".join(text_of(together, ids[start:end]) for start, end in pairwise(borders))
+    assert text == "".join(streamed(tokenizer, ids))
 
 
 @settings(max_examples=100, deadline=None)

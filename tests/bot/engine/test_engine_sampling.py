@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -347,8 +348,10 @@ def test_a_ban_that_never_changes_holds_in_every_round_beside_one_that_does() ->
             every.seat(slot, TextDraws(one, slot, [0]))
         drawn = [every.choose([0, 1], row.expand(2, -1)) for _ in range(200)]
         assert {token for token, _ in drawn} == set(range(VOCAB)) - {3, 5}
-        second = {token for _, token in drawn}
-        assert second == (set(range(VOCAB)) if not how[1].banned_ids else set(range(VOCAB)) - {3, 5})
+        second = [token for _, token in drawn]
+        assert set(second) == (set(range(VOCAB)) if not how[1].banned_ids else set(range(VOCAB)) - {3, 5})
+        assert 7 in second[:-1]
+        assert (7, 9) not in pairwise(second) or how[1] is not changing
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

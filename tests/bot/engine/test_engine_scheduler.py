@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from bot.bench.crowd import fair_turns
 from bot.engine.characters import Vocabulary
+from bot.engine.drawn import Drawn
 from bot.engine.draws import Draws
 from bot.engine.forward import Part
 from bot.engine.interface import FinishReason, GenerationRequest, Sampling
@@ -197,6 +198,45 @@ async def test_memory_that_runs_out_halves_the_slots_and_no_text_is_lost_or_chan
     assert max(crowd.began[ticket] for ticket in tickets[:8]) <= min(crowd.began[ticket] for ticket in tickets[8:])
 
 
+@pytest.mark.parametrize("at", [1, 20])
+async def test_memory_that_runs_out_when_tokens_are_drawn_already_costs_none_of_them(
+    bench, alone, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The same random numbers are for the round that is tried again, whose columns are made anew."""
+    crowd = bench(4)
+    tickets = crowd.ask(*(request(n, 40) for n in range(4)))
+    for _ in range(at):
+        crowd.round()
+
+    def foresee(_drawn: Drawn) -> None:
+        monkeypatch.undo()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(crowd.forward, "foresee", foresee)
+    crowd.run()
+    assert crowd.scheduler.slots == 2
+    for ticket in tickets:
+        assert await text_of(ticket) == await alone(ticket.request)
+
+
+async def test_memory_that_runs_out_when_tokens_are_noted_draws_none_of_them_twice(
+    bench, alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = bench(3)
+    tickets = crowd.ask(*(replace(request(n, 40), sampling=STORY) for n in range(3)))
+    for _ in range(5):
+        crowd.round()
+
+    def note(_grown: object) -> None:
+        monkeypatch.undo()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(crowd.scheduler._draws, "_note_seen", note)
+    crowd.run()
+    for ticket in tickets:
+        assert await text_of(ticket) == await alone(ticket.request)
+
+
 async def test_all_that_was_written_is_shown_before_a_text_waits_for_memory(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.engine.reader.REST_S", 60.0)
     crowd = bench(4)
@@ -245,10 +285,10 @@ def draw_from_no_numbers(crowd: Bench, _ticket: Ticket) -> None:
 
 
 def lose_the_tokenizer(crowd: Bench, ticket: Ticket) -> None:
-    def take(_token: int) -> bool:
+    def bytes_of(_token: int) -> bytes:
         raise KeyError("a token of no vocabulary")
 
-    ticket.writing.take = take
+    ticket.writing._characters._vocabulary.bytes_of = bytes_of
     crowd.round()
 
 
@@ -256,13 +296,14 @@ def close(crowd: Bench, _ticket: Ticket) -> None:
     crowd.scheduler.end_all(EngineFailed("The bot is stopping."), EngineFailed("The bot has stopped."))
 
 
+@pytest.mark.parametrize("stop", [(), ("no such words",)])
 @pytest.mark.parametrize("end", [fail_the_pass, break_the_gpu, draw_from_no_numbers, lose_the_tokenizer, close])
 async def test_what_was_too_soon_to_show_comes_before_the_error_that_ends_a_text(
-    bench, alone, monkeypatch: pytest.MonkeyPatch, end: Callable[[Bench, Ticket], None]
+    bench, alone, monkeypatch: pytest.MonkeyPatch, end: Callable[[Bench, Ticket], None], stop: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("bot.engine.reader.REST_S", 60.0)
     crowd = bench(1)
-    (ticket,) = crowd.ask(request(2, 40))
+    (ticket,) = crowd.ask(request(2, 40, stop=stop))
     for _ in range(5):
         crowd.round()
     whole = await alone(ticket.request)
