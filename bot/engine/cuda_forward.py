@@ -173,7 +173,7 @@ class CudaForward:
             slots, positions = [slots[place] for place in places], [positions[place] for place in places]
             tokens = tokens[self._ints(places)]
         self._wrote(slots, [position + 1 for position in positions])
-        logits = self._step_for(max(slots), max(positions))(slots, positions, tokens.clamp(min=0))
+        logits = self._step_for(max(slots), max(positions))(slots, positions, tokens)
         self._foreseen = _Foreseen(slots, positions, places, drawn, logits)
 
     def _wrote(self, slots: Sequence[int], ends: Sequence[int]) -> None:
@@ -322,16 +322,19 @@ class _Step:
         self._replay = Replay(lambda: forward.one_token_each(self._tokens, self._positions, look), forward.device)
 
     def __call__(self, slots: Sequence[int], positions: Sequence[int], tokens: Tensor) -> Tensor:
-        """One row a slot, valid until the next call; `tokens` are int64 on the device, in the order of `slots`."""
+        """One row a slot, valid until the next call; `tokens` are int64 on the device, in the order of `slots`.
+
+        What is no token but a negative number is read as token 0.
+        """
         rows = len(self._positions)
         everywhere = [self._nowhere] * rows
         for slot, position in zip(slots, positions, strict=True):
             everywhere[slot] = position
         self._positions.copy_(torch.tensor(everywhere), non_blocking=True)
         if list(slots) == list(range(len(slots))):
-            self._tokens[: len(slots)].copy_(tokens)
+            torch.clamp(tokens, min=0, out=self._tokens[: len(slots)])
         else:
-            self._tokens.index_copy_(0, torch.tensor(slots).to(tokens.device, non_blocking=True), tokens)
+            self._tokens.index_copy_(0, torch.tensor(slots).to(tokens.device, non_blocking=True), tokens.clamp(min=0))
         return self._replay()
 
 

@@ -54,7 +54,7 @@ class _Mix:
     penalised: bool
     bans_change: bool
     uniforms: Tensor
-    """float64 of shape (rounds, rows)."""
+    """float64 of shape (rounds, rows, 1)."""
     at: int = 0
     """The round among them that comes next."""
 
@@ -144,11 +144,11 @@ class Draws:
             width = -(-max(len(text.seen) for text in mix.texts) // _WIDTH_STEP) * _WIDTH_STEP
             seen = self._seen[:, :width].index_select(0, mix.rows)
         banned = self._banned(mix.texts) if mix.bans_change else fixed.banned
-        uniform = mix.uniforms[mix.at].unsqueeze(1)
+        uniform = mix.uniforms[mix.at]
         return Columns(uniform, fixed.temperature, fixed.top_k, fixed.top_p, fixed.min_p, fixed.penalty, seen, banned)
 
     def _uniforms(self, texts: Sequence[TextDraws]) -> Tensor:
-        return self._tensor([text.uniforms(_AHEAD) for text in texts], np.float64).T.contiguous()
+        return self._tensor([text.uniforms(_AHEAD) for text in texts], np.float64).T.contiguous().unsqueeze(2)
 
     def _banned(self, texts: Sequence[TextDraws]) -> Tensor | None:
         lists = [text.banned(self._writable) for text in texts]
