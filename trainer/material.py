@@ -16,13 +16,13 @@ from trainer.errors import CorpusError
 from trainer.passages import CountTokens, cut_together
 from trainer.prompts import MAX_WORDS, PromptFinder, PromptSources
 from trainer.sources.lots import lot
-from trainer.sources.source_text import SourceText
+from trainer.sources.source_text import SourceText, batched
 from trainer.story_format import CORE_GENRES
 
 PROMPT_ROOM = 2 * MAX_WORDS
 """Tokens of a row kept free for tag, prompt and end; a longer prompt is left out of the row rather than its story."""
 _CHARACTERS_AT_ONCE = 2**20
-"""Of texts that are counted in one call: a thousand short stories, or a book or two."""
+"""Of texts that are counted in one call: a thousand short stories, or a book or two. No more of a corpus is in memory."""
 
 
 @dataclass(frozen=True)
@@ -182,20 +182,6 @@ def _text_of(piece: _Piece, source: SourceText) -> str:
     return piece.text if piece.text is not None else source.text[piece.start : piece.end]
 
 
-def _together(texts: Sequence[SourceText]) -> Iterator[list[SourceText]]:
-    """Some texts at a time: of a corpus on disk, of books too, no more than so many characters are in memory."""
-    some: list[SourceText] = []
-    characters = 0
-    for text in texts:
-        some.append(text)
-        characters += len(text.text)
-        if characters >= _CHARACTERS_AT_ONCE:
-            yield some
-            some, characters = [], 0
-    if some:
-        yield some
-
-
 def make_passages(
     texts: Sequence[SourceText],
     genres: Sequence[str],
@@ -209,7 +195,7 @@ def make_passages(
     """
     pieces: list[_Piece] = []
     done = 0
-    for some in _together(texts):
+    for some in batched(texts, _CHARACTERS_AT_ONCE):
         for text, passages in zip(some, cut_together([text.text for text in some], room, count), strict=True):
             pieces += _pieces_of(done, text, passages)
             done += 1

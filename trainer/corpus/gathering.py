@@ -19,10 +19,10 @@ from trainer.corpus.stage import Stage
 from trainer.corpus.workers import Workers
 from trainer.sources.columns import ColumnMap
 from trainer.sources.reading import Unit
-from trainer.sources.source_text import SourceText
+from trainer.sources.source_text import SourceText, batched
 
 COMMIT_RECORDS = 20_000
-BATCH_CHARACTERS = 200_000
+BATCH_CHARACTERS = 200_000  # so that a worker never waits long for another
 BAD_SHOWN = 20
 
 
@@ -113,7 +113,7 @@ class Gathering:
         under_way: deque[tuple[list[SourceText], list[str]]] = deque()
 
         def jobs() -> Iterator[tuple[Recipe, str, list[SourceText]]]:
-            for batch in batched(texts):
+            for batch in batched(texts, BATCH_CHARACTERS):
                 under_way.append((batch, self._take_bad()))
                 yield self._recipe, source, batch
 
@@ -146,17 +146,3 @@ class Gathering:
     def _note(self, sentence: str) -> None:
         if sentence not in self.tallies.notes:
             self.tallies.notes.append(sentence)
-
-
-def batched(texts: Iterator[SourceText]) -> Iterator[list[SourceText]]:
-    """Texts in batches of about the same number of characters, so that a worker never waits long for another."""
-    batch: list[SourceText] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text.text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

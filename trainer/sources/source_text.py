@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer.story_format import genre_name, one_line
@@ -31,6 +31,20 @@ class SourceText:
     author: str | None = None
     attribution: str | None = None
     """Whom a licence such as CC BY asks to name."""
+
+
+def batched(texts: Iterable[SourceText], characters: int) -> Iterator[list[SourceText]]:
+    """Texts in batches that hold about so many characters, a long text alone more."""
+    batch: list[SourceText] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text.text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def genre_of(labels: Sequence[str]) -> str | None:
